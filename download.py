@@ -1,0 +1,186 @@
+"""Find the four files of Fashion-MNIST, or fetch them, and verify them.
+
+    python download.py                          # into datasets/, where the other scripts look
+    python download.py --data-dir /scratch/me   # into another folder
+
+And what all scripts need for failures, signals, and files that appear whole or not at all. It is
+plumbing: to learn about networks, skip this file.
+"""
+
+import argparse
+import contextlib
+import gzip
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: there, do not start a run twice at the same time
+    fcntl = None
+
+FILES = {  # name: (length in bytes, SHA-256)
+    "train-images-idx3-ubyte": (
+        47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+    "train-labels-idx1-ubyte": (
+        60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    "t10k-images-idx3-ubyte": (
+        7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    "t10k-labels-idx1-ubyte": (
+        10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+}
+PACKAGE = "dataset-fashion-mnist"  # as Debian and Ubuntu call it
+PACKAGE_DIR = Path("/usr/share/datasets/fashion-mnist")
+TIMEOUT = 15  # seconds that a connection may be silent
+
+
+class Failure(Exception):
+    """A run or data that failed. Its text is the one line that the user gets to see."""
+
+
+def answer_signals(hint: str) -> None:
+    """End on Ctrl-C and SIGTERM with one line, `hint`, and exit code 130 or 143."""
+
+    def stop(signum, frame):
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # a second one must not break the tidying up
+        os.write(2, f"{Path(sys.argv[0]).name}: interrupted; {hint}\n".encode())
+        sys.exit(128 + signum)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    if hasattr(signal, "SIGPIPE"):  # `| head` ends a script as quietly as any other program
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def run_script(main: Callable) -> None:
+    """Call main(); tell a failure in one line on stderr and exit with code 1."""
+    try:
+        main()
+    except (Failure, OSError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process works in the folder, and keep it for this block."""
+    with contextlib.ExitStack() as stack:
+        if fcntl:
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)  # unlocks, as the end of the process does
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print(f"{folder}: waiting for another process to end", file=sys.stderr)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all, even if the machine stops in between."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_verified(path: Path) -> bytes:
+    """Return the content of one of FILES, unpacked. Raises Failure when a bit of it is wrong."""
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    length, sha256 = FILES[path.name.removesuffix(".gz")]
+    if len(content) != length:
+        raise Failure(f"damaged, {len(content):,} bytes instead of {length:,}")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Failure("damaged, wrong SHA-256")
+    return content
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether the file is there, byte for byte; say on stderr if it is damaged."""
+    try:
+        return bool(read_verified(path))
+    except (Failure, OSError) as error:
+        if not isinstance(error, FileNotFoundError):
+            print(f"{path}: {error}; fetching it again", file=sys.stderr)
+        return False
+
+
+def torchvision_download(scratch: Path) -> Path:
+    """Let torchvision download the files; return their folder."""
+    from torchvision.datasets import FashionMNIST  # only here, since it takes seconds to import
+
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision itself sets none
+    FashionMNIST(scratch, download=True)
+    return scratch / "FashionMNIST" / "raw"
+
+
+def debian_package(scratch: Path) -> Path:
+    """Fetch and unpack Debian's package, without installing it or being root; return its folder."""
+    apt = ["apt-get", f"-oDir::State::Lists={scratch}", f"-oDir::Cache={scratch}",
+           "-oAPT::Sandbox::User=", f"-oAcquire::http::Timeout={TIMEOUT}"]
+    unpack = ["sh", "-c", "dpkg-deb -x *.deb ."]
+    for command in ([*apt, "update"], [*apt, "download", PACKAGE], unpack):
+        subprocess.run(command, cwd=scratch, check=True, capture_output=True)
+    return scratch / PACKAGE_DIR.relative_to("/")
+
+
+def fetch_contents(names: list[str]) -> list[bytes]:
+    """Return the contents of the named files, by the first of three ways that works."""
+    reasons = []
+    for source in (lambda scratch: PACKAGE_DIR, torchvision_download, debian_package):
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = source(Path(scratch))
+                return [read_verified(folder / f"{name}.gz") for name in names]
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, try the next way
+            reasons.append(" ".join(str(error).split()))
+    raise Failure("Fashion-MNIST is not here and cannot be fetched; connect this machine to the "
+                  f"internet or install Debian's package {PACKAGE} ({'; '.join(reasons)})")
+
+
+def fetch(data_dir: str | Path) -> Path:
+    """Return the folder of the four intact files, which is torchvision's: data_dir/FashionMNIST/raw.
+
+    What is missing or damaged there is fetched first. Raises Failure or OSError if that fails.
+    """
+    raw = Path(data_dir) / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    with locked(raw):  # of two runs that start together, the second waits and finds the files
+        names = [name for name in FILES if not is_intact(raw / name)]
+        if names:
+            for name, content in zip(names, fetch_contents(names)):
+                write_whole(raw / name, content)
+    return raw
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Find or fetch the files; return their folder."""
+    parser = argparse.ArgumentParser(
+        description="Find or fetch Fashion-MNIST and verify it.", usage=argparse.SUPPRESS,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--data-dir", type=Path, default="datasets", metavar="DIR", help="where")
+    data_dir = parser.parse_args(argv).data_dir
+    if data_dir.is_file():
+        parser.error(f"--data-dir must be a directory, {data_dir} is a file")
+    raw = fetch(data_dir)
+    print(f"{raw}: the four files of Fashion-MNIST, verified")
+    return raw
+
+
+if __name__ == "__main__":
+    answer_signals("the same command starts it again")
+    run_script(main)
