@@ -38,6 +38,7 @@ FILES = {  # name: (length in bytes, SHA-256)
 PACKAGE = "dataset-fashion-mnist"  # as Debian and Ubuntu call it
 PACKAGE_DIR = Path("/usr/share/datasets/fashion-mnist")
 TIMEOUT = 15  # seconds that a connection may be silent
+leave = os._exit  # how a signal ends a script; sys.exit does not get through all of torch's imports
 
 
 class Failure(Exception):
@@ -51,7 +52,7 @@ def answer_signals(hint: str) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_IGN)  # a second one must not break the tidying up
         os.write(2, f"{Path(sys.argv[0]).name}: interrupted; {hint}\n".encode())
-        sys.exit(128 + signum)
+        leave(128 + signum)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -61,6 +62,8 @@ def answer_signals(hint: str) -> None:
 
 def run_script(main: Callable) -> None:
     """Call main(); tell a failure in one line on stderr and exit with code 1."""
+    global leave
+    leave = sys.exit
     try:
         main()
     except (Failure, OSError) as error:
