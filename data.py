@@ -30,7 +30,7 @@ def load_splits(data_dir: str | Path, device: str = "cpu") -> dict[str, tuple[Te
     labels = read_label_file(raw / "train-labels-idx1-ubyte").to(device)
     test_images = read_image_file(raw / "t10k-images-idx3-ubyte").to(device)
     test_labels = read_label_file(raw / "t10k-labels-idx1-ubyte").to(device)
-    return {  # the file is in random order already, so that its end is a fair sample
+    return {  # the file is in random order: its end is a fair sample
         "train": (images[:-VAL_SIZE], labels[:-VAL_SIZE]),
         "val": (images[-VAL_SIZE:], labels[-VAL_SIZE:]),
         "test": (test_images, test_labels),

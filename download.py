@@ -1,14 +1,12 @@
-"""Find the four files of Fashion-MNIST, or fetch them, and verify them.
+"""Find or fetch the four files of Fashion-MNIST, and verify them: python download.py
 
-    python download.py                          # into datasets/, where the other scripts look
-    python download.py --data-dir /scratch/me   # into another folder
-
-And what all scripts need for failures, signals, and files that appear whole or not at all. It is
+Also what all scripts need for failures, signals, and files that appear whole or not at all. It is
 plumbing: to learn about networks, skip this file.
 """
 
 import argparse
 import contextlib
+import fcntl
 import gzip
 import hashlib
 import os
@@ -20,20 +18,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: there, do not start a run twice at the same time
-    fcntl = None
-
-FILES = {  # name: (length in bytes, SHA-256)
-    "train-images-idx3-ubyte": (
-        47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
-    "train-labels-idx1-ubyte": (
-        60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
-    "t10k-images-idx3-ubyte": (
-        7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
-    "t10k-labels-idx1-ubyte": (
-        10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+FILES = {  # name: SHA-256
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 PACKAGE = "dataset-fashion-mnist"  # as Debian and Ubuntu call it
 PACKAGE_DIR = Path("/usr/share/datasets/fashion-mnist")
@@ -56,8 +45,7 @@ def answer_signals(hint: str) -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    if hasattr(signal, "SIGPIPE"):  # `| head` ends a script as quietly as any other program
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly, like any program
 
 
 def run_script(main: Callable) -> None:
@@ -72,18 +60,19 @@ def run_script(main: Callable) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process works in the folder, and keep it for this block."""
-    with contextlib.ExitStack() as stack:
-        if fcntl:
-            descriptor = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, descriptor)  # unlocks, as the end of the process does
-            with contextlib.suppress(OSError):  # some network file systems have no locks
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    print(f"{folder}: waiting for another process to end", file=sys.stderr)
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """Keep the folder for this block; wait for it while another process keeps it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:  # the end of the process unlocks, too, however it ends
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{folder}: waiting for another process to end", file=sys.stderr)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        pass  # some network file systems have no locks
+    try:
         yield
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -104,22 +93,9 @@ def write_whole(path: Path, content: bytes) -> None:
 def read_verified(path: Path) -> bytes:
     """Return the content of one of FILES, unpacked. Raises Failure when a bit of it is wrong."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    length, sha256 = FILES[path.name.removesuffix(".gz")]
-    if len(content) != length:
-        raise Failure(f"damaged, {len(content):,} bytes instead of {length:,}")
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise Failure("damaged, wrong SHA-256")
+    if hashlib.sha256(content).hexdigest() != FILES[path.name.removesuffix(".gz")]:
+        raise Failure(f"damaged, {len(content):,} bytes with a wrong SHA-256")
     return content
-
-
-def is_intact(path: Path) -> bool:
-    """Return whether the file is there, byte for byte; say on stderr if it is damaged."""
-    try:
-        return bool(read_verified(path))
-    except (Failure, OSError) as error:
-        if not isinstance(error, FileNotFoundError):
-            print(f"{path}: {error}; fetching it again", file=sys.stderr)
-        return False
 
 
 def torchvision_download(scratch: Path) -> Path:
@@ -156,32 +132,35 @@ def fetch_contents(names: list[str]) -> list[bytes]:
 
 
 def fetch(data_dir: str | Path) -> Path:
-    """Return the folder of the four intact files, which is torchvision's: data_dir/FashionMNIST/raw.
+    """Return torchvision's folder, data_dir/FashionMNIST/raw, with the four files, all intact.
 
     What is missing or damaged there is fetched first. Raises Failure or OSError if that fails.
     """
-    raw = Path(data_dir) / "FashionMNIST" / "raw"
+    raw, wanted = Path(data_dir) / "FashionMNIST" / "raw", []
     raw.mkdir(parents=True, exist_ok=True)
     with locked(raw):  # of two runs that start together, the second waits and finds the files
-        names = [name for name in FILES if not is_intact(raw / name)]
-        if names:
-            for name, content in zip(names, fetch_contents(names)):
-                write_whole(raw / name, content)
+        for name in FILES:
+            try:
+                read_verified(raw / name)
+            except FileNotFoundError:
+                wanted.append(name)
+            except (Failure, OSError) as error:
+                print(f"{raw / name}: {error}; fetching it again", file=sys.stderr)
+                wanted.append(name)
+        for name, content in zip(wanted, fetch_contents(wanted) if wanted else ()):
+            write_whole(raw / name, content)
     return raw
 
 
-def main(argv: list[str] | None = None) -> Path:
-    """Find or fetch the files; return their folder."""
+def main(argv: list[str] | None = None) -> None:
+    """Find or fetch the files."""
     parser = argparse.ArgumentParser(
-        description="Find or fetch Fashion-MNIST and verify it.", usage=argparse.SUPPRESS,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--data-dir", type=Path, default="datasets", metavar="DIR", help="where")
+        description="Find or fetch Fashion-MNIST and verify it.", usage=argparse.SUPPRESS)
+    parser.add_argument("--data-dir", type=Path, default="datasets", help="default: datasets")
     data_dir = parser.parse_args(argv).data_dir
     if data_dir.is_file():
         parser.error(f"--data-dir must be a directory, {data_dir} is a file")
-    raw = fetch(data_dir)
-    print(f"{raw}: the four files of Fashion-MNIST, verified")
-    return raw
+    print(f"{fetch(data_dir)}: the four files of Fashion-MNIST, verified")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Measure trained networks afresh and print the table of results.
 
-    python evaluate.py                            # every run under runs/
-    python evaluate.py runs/vanilla runs/xavier   # these two
-    python evaluate.py --json > results.json      # the same for programs
+    python evaluate.py                     # every run under runs/
+    python evaluate.py --json runs/zero    # this one, for programs
 
 Runs that differ only in their seed share a row: mean ± sample standard deviation over the seeds.
 """
@@ -37,14 +36,13 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
     images: uint8 (N, 28, 28); labels: int64 (N,). Dropout is off.
     """
     model.eval()
-    total_loss = torch.zeros((), device=images.device)
-    correct = torch.zeros((), device=images.device)
+    total_loss = correct = 0
     for some_images, some_labels in batches(images, labels, 1000):
         logits = model(some_images)
         # Sums, divided by N at the end: a mean of batch means would overrate a short last batch.
         total_loss += nn.functional.cross_entropy(logits, some_labels, reduction="sum")
         correct += (logits.argmax(dim=1) == some_labels).sum()
-    return total_loss.item() / len(images), correct.item() / len(images)
+    return float(total_loss) / len(images), float(correct) / len(images)
 
 
 def mirror_half(images: Tensor) -> Tensor:
@@ -52,8 +50,8 @@ def mirror_half(images: Tensor) -> Tensor:
 
     The half is drawn with a fixed seed: every network is measured on the same pictures.
     """
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    half = order[: len(images) // 2]
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randperm(len(images), generator=generator)[: len(images) // 2]
     images = images.clone()
     images[half] = images[half].flip(-1)
     return images
@@ -62,8 +60,7 @@ def mirror_half(images: Tensor) -> Tensor:
 def load_checkpoint(path: Path, parts: dict | None = None) -> tuple[dict, MLP]:
     """Return what train.py saved, and its network. Raises Failure if the file is not intact.
 
-    parts: what takes its state from the file, {"model": ..., "optimizer": ..., "scheduler": ...};
-    without them a network is made.
+    parts: the model, optimizer and scheduler that take their state from it, or a new model.
     """
     try:
         with warnings.catch_warnings():
@@ -71,15 +68,15 @@ def load_checkpoint(path: Path, parts: dict | None = None) -> tuple[dict, MLP]:
             # weights_only: tensors and plain values; a pickle that would run code is refused.
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         flags, history = checkpoint["flags"], checkpoint["history"]
+        parts = parts or {"model": MLP(flags["hidden"], flags["dropout"])}
+        for name, part in parts.items():
+            if checkpoint[name].keys() != part.state_dict().keys():
+                raise KeyError(name)
+            part.load_state_dict(checkpoint[name])
         if not ({"run", "optimizer", "scheduler"} <= checkpoint.keys()
                 and {*SETTINGS, "data_dir"} <= flags.keys() and flags["init"] in MODES
                 and checkpoint["epoch"] == len(history) and "loss/train" in history[-1]):
             raise ValueError("incomplete")
-        parts = parts or {"model": MLP(flags["hidden"], flags["dropout"])}
-        for name, part in parts.items():
-            if checkpoint[name].keys() != part.state_dict().keys():
-                raise ValueError("incomplete")
-            part.load_state_dict(checkpoint[name])
     except Exception as error:  # a broken file can break in any way
         raise Failure(f"{path} is damaged or no checkpoint of train.py ({type(error).__name__}); "
                       "delete it to start this run again") from error
@@ -121,17 +118,15 @@ def markdown(titles: list[str], rows: Iterable) -> str:
 
 def results_table(rows: list[dict]) -> str:
     """Return the rows as a Markdown table, with the spread where there are several seeds."""
-    titles = ["run", "init", "augment", "dropout", "epochs", "seeds", "train loss",
-              "train loss (eval mode)", "test loss", "test accuracy", "mirrored test accuracy"]
+    columns = [name for name in rows[0] if name != "hidden"]
     lines = []
     for row in rows:
-        measures = [value for value in row.values() if isinstance(value, dict)]
-        cells = [row["run"], row["init"], "yes" if row["augment"] else "no"]
-        cells += [row["dropout"], row["epochs"], row["seeds"]]
-        cells += [f"{value['mean']:.4f}" + f" ± {value['std']:.4f}" * (row["seeds"] > 1)
-                  for value in measures]
-        lines.append(cells)
-    return markdown(titles, lines)
+        cells = row | {"augment": "yes" if row["augment"] else "no"}
+        for name in columns[-5:]:
+            spread = f" ± {row[name]['std']:.4f}" if row["seeds"] > 1 else ""
+            cells[name] = f"{row[name]['mean']:.4f}{spread}"
+        lines.append([cells[name] for name in columns])
+    return markdown([name.replace("_", " ") for name in columns], lines)
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
@@ -144,27 +139,24 @@ def main(argv: list[str] | None = None) -> list[dict]:
     parser.add_argument("--json", action="store_true", help="print a JSON list, not Markdown")
     args = parser.parse_args(argv)
 
-    runs, failures = [], []
+    groups, failures = {}, []
     for run_dir in args.run_dirs:
         paths = sorted(Path(run_dir).rglob("checkpoint.pt"))
         if not paths:
             failures.append(f"{run_dir} holds no checkpoint.pt; train.py makes one")
         for path in paths:
             try:
-                runs.append(load_checkpoint(path))
+                checkpoint, model = load_checkpoint(path)
             except Failure as failure:
                 failures.append(str(failure))
-
-    groups = {}
-    for checkpoint, model in runs:
-        seeds = groups.setdefault((checkpoint["run"], checkpoint["epoch"]), {})
-        seeds.setdefault(checkpoint["flags"]["seed"], (checkpoint, model))  # equal runs count once
-    if runs:
-        data_dir = Path(runs[0][0]["flags"]["data_dir"])  # not there if trained on another machine
+                continue
+            runs = groups.setdefault((checkpoint["run"], checkpoint["epoch"]), {})
+            runs[checkpoint["flags"]["seed"]] = checkpoint, model  # a repeated run counts once
+            data_dir = Path(checkpoint["flags"]["data_dir"])
+    if groups:  # the recorded folder is not there if a run was trained on another machine
         splits = load_splits(data_dir if data_dir.is_dir() else "datasets")
-    rows = [merge(list(seeds.values()), splits) for seeds in groups.values()]
-    modes = list(MODES)
-    rows.sort(key=lambda row: (modes.index(row["init"]), row["augment"], row["dropout"]))
+    rows = [merge(list(runs.values()), splits) for runs in groups.values()]
+    rows.sort(key=lambda row: ([*MODES].index(row["init"]), row["augment"], row["dropout"]))
     if rows or args.json:
         print(json.dumps(rows, indent=2) if args.json else results_table(rows))
     if failures:

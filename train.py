@@ -1,11 +1,10 @@
 """Train one network on Fashion-MNIST and log to TensorBoard all that is worth seeing.
 
-    python train.py                              # the run "vanilla", into runs/vanilla
-    python train.py --init xavier --augment --dropout 0.5
-    python train.py --init zero --epochs 5 --log-dir runs/quick
-    tensorboard --logdir runs                    # see all runs, overlaid
+    python train.py                             # the run "vanilla", into runs/vanilla
+    python train.py --init xavier --augment     # another, into runs/xavier-augment
+    tensorboard --logdir runs                   # see both, overlaid
 
-Each run has its own directory with a TensorBoard event file and, after every epoch, checkpoint.pt.
+A run's directory holds a TensorBoard event file and checkpoint.pt, written after every epoch.
 """
 
 import argparse
@@ -49,7 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--data-dir", type=Path, default="datasets", metavar="DIR", help="folder of the data set")
     add("--log-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
-        help="directory of this run (default: runs/ and a name made of the flags)")
+        help="directory of the run (default: runs/ and the flags that differ from the defaults)")
     add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     args = parser.parse_args(argv)
 
@@ -70,7 +69,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for flag, path in ("data", args.data_dir), ("log", args.log_dir):
         if path.exists() and not path.is_dir():
             parser.error(f"--{flag}-dir must be a directory, {path} is a file")
-    if not args.resume and holds_run(args.log_dir):
+    names = {path.name.split(".")[0] for path in args.log_dir.glob("*")}
+    if not args.resume and names & {"checkpoint", "events"}:  # the curves of two runs would mix
         parser.error(f"{args.log_dir} already holds a run; go on with --resume, "
                      "choose another --log-dir, or delete it")
     return args
@@ -78,21 +78,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def run_name(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
     """Return a name for the settings but the seed: vanilla, xavier-augment, vanilla-lr0.05."""
-    name = "vanilla" if args.init == "default" else args.init
-    if args.augment:
-        name += "-augment"
-    if args.dropout:
-        name += "-dropout" if args.dropout == 0.5 else f"-dropout{args.dropout}"
+    dropout = {0.0: "", 0.5: "dropout"}.get(args.dropout, f"dropout{args.dropout}")
+    parts = ["vanilla" if args.init == "default" else args.init, "augment" * args.augment, dropout]
     for flag in ("hidden", "epochs", "batch_size", "lr"):
-        value = getattr(args, flag)
-        if value != parser.get_default(flag):
-            name += f"-{flag.replace('_', '-')}{value}"
-    return name
-
-
-def holds_run(log_dir: Path) -> bool:
-    """Return whether a run has written here: the curves of two runs in one directory would mix."""
-    return any(log_dir.glob("checkpoint.pt")) or any(log_dir.glob("events.out.tfevents.*"))
+        if (value := getattr(args, flag)) != parser.get_default(flag):
+            parts.append(f"{flag.replace('_', '-')}{value}")
+    return "-".join(part for part in parts if part)
 
 
 def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer,
@@ -102,21 +93,21 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
     It is the loss that the optimizer saw: dropout on, images augmented, weights still changing.
     """
     model.train()
-    total_loss = torch.zeros((), device=images.device)  # no .item() per step: a GPU would wait
+    total_loss = 0.0
     for some_images, some_labels in batches(images, labels, batch_size):
         optimizer.zero_grad()
         loss = criterion(model(some_images), some_labels)
         loss.backward()
         optimizer.step()
-        total_loss += loss.detach() * len(some_labels)
-    return total_loss.item() / len(images)
+        total_loss += loss.detach() * len(some_labels)  # no .item() here: a GPU would have to wait
+    return float(total_loss) / len(images)
 
 
 def log_filters(writer: SummaryWriter, model: MLP, epoch: int) -> None:
     """Show the weights of the first 100 hidden units as pictures: grey is 0, white is positive."""
     filters = model.hidden.weight.detach()[:100].view(-1, 1, 28, 28)
-    limit = filters.abs().max().item()
-    grid = make_grid(filters, nrow=10, padding=1, normalize=True, value_range=(-limit, limit))
+    filters = filters / filters.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
+    grid = make_grid(filters, nrow=10, padding=1, normalize=True, value_range=(-1, 1))
     writer.add_image("filters", grid, epoch)
 
 
@@ -155,11 +146,11 @@ def log_end(writer: SummaryWriter, model: MLP, images: Tensor, labels: Tensor,
 def restore(path: Path, settings: dict, parts: dict) -> list[dict]:
     """Load the checkpoint into `parts`, return its history. Raises Failure if it does not fit."""
     saved = load_checkpoint(path)[0]["flags"]
-    different = [f"--{flag.replace('_', '-')} was {saved[flag]}, not {settings[flag]}"
-                 for flag in SETTINGS if flag != "epochs" and saved[flag] != settings[flag]]
+    different = [f"--{flag.replace('_', '-')} {saved[flag]}" for flag in SETTINGS
+                 if flag != "epochs" and saved[flag] != settings[flag]]
     if different:
-        raise Failure(f"{path.parent} holds a run with other flags ({', '.join(different)}); "
-                      "repeat those flags or choose another --log-dir")
+        raise Failure(f"{path.parent} holds a run with {' '.join(different)}; "
+                      "repeat these flags or choose another --log-dir")
     return load_checkpoint(path, parts)[0]["history"]
 
 
@@ -215,17 +206,16 @@ def run(args: argparse.Namespace, splits: dict[str, tuple[Tensor, Tensor]]) -> l
             if epoch == args.epochs:
                 log_end(writer, model, *splits["test"], settings, epoch)
             writer.flush()  # before the checkpoint: what is in it is in TensorBoard, too
-            checkpoint = {name: part.state_dict() for name, part in parts.items()}
-            checkpoint |= {"run": args.run, "epoch": epoch, "history": history,
-                           "flags": settings | {"data_dir": str(args.data_dir.absolute())}}
             buffer = io.BytesIO()
-            torch.save(checkpoint, buffer)
+            torch.save({name: part.state_dict() for name, part in parts.items()} | {
+                "run": args.run, "epoch": epoch, "history": history,
+                "flags": settings | {"data_dir": str(args.data_dir.absolute())}}, buffer)
             write_whole(path, buffer.getvalue())
             norms = " ".join(f"{metrics[tag]:.3g}" for tag in metrics if "norm" in tag)
             print(f"epoch {epoch}/{args.epochs}: loss train {train_loss:.4f} val {val_loss:.4f} "
                   f"test {test_loss:.4f}, accuracy val {val_accuracy:.4f} test {test_accuracy:.4f}, "
-                  f"lr {learning_rate:g}, gradient norms {norms}, "
-                  f"{time.perf_counter() - start:.2f} s", flush=True)
+                  f"lr {learning_rate:g}, gradient norms {norms}, {time.perf_counter() - start:.2f} s",
+                  flush=True)
     return history
 
 

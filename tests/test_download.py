@@ -136,9 +136,3 @@ def test_two_processes_that_start_on_an_empty_folder_both_succeed(package, small
     assert [process.wait() for process in processes] == [0] * 4
     raw = tmp_path / "new" / "FashionMNIST" / "raw"
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == contents
-
-
-def test_the_official_files_are_asked_for():
-    for name, (length, sha256) in download.FILES.items():
-        n, size = (60_000 if name.startswith("train") else 10_000), (784 if "images" in name else 1)
-        assert length == (16 if "images" in name else 8) + n * size and len(sha256) == 64

@@ -298,7 +298,7 @@ def test_more_epochs_train_a_finished_run_on(run, tmp_path, capsys):
 
 def test_flags_that_contradict_the_checkpoint_are_named(run):
     run("--epochs", 1)
-    with pytest.raises(Failure, match=r"--hidden was 100, not 50, --lr was 0.2, not 0.1"):
+    with pytest.raises(Failure, match=r"run holds a run with --hidden 100 --lr 0.2; repeat"):
         run("--epochs", 1, "--resume", "--lr", 0.1, "--hidden", 50)
 
 
