@@ -1,9 +1,8 @@
 """Fashion-MNIST as tensors: three splits, shuffled batches, augmentation.
 
-There is no Dataset, no DataLoader and no worker process here. As uint8 the whole data set takes
-55 MB, so it lies in memory (or in the GPU's), and one indexing shuffles, shifts or mirrors all
-images of an epoch at once. The usual way, a chain of transforms for one image at a time, takes
-many times as long as the training itself.
+No Dataset, no DataLoader, no workers: as uint8 the whole data set takes 55 MB and lies in memory
+(or in the GPU's), so that one indexing shuffles, shifts or mirrors all images of an epoch. To
+transform one image at a time, the usual way, takes many times as long as the training itself.
 """
 
 from collections.abc import Iterator
@@ -46,8 +45,8 @@ def augment(images: Tensor) -> Tensor:
     n, device = len(images), images.device
     # All nine shifts of every image, as a view that copies nothing: (N, 30, 30) -> (N, 3, 3, 28, 28)
     shifts = F.pad(images, (1, 1, 1, 1)).unfold(1, 28, 1).unfold(2, 28, 1)
-    down, right = torch.randint(3, (2, n), device=device)
-    images = shifts[torch.arange(n, device=device), down, right]
+    top, left = torch.randint(3, (2, n), device=device)  # corner of the window; (1, 1): no shift
+    images = shifts[torch.arange(n, device=device), top, left]
     mirrored = torch.rand(n, device=device) < 0.5
     images[mirrored] = images[mirrored].flip(-1)
     return images

@@ -142,11 +142,10 @@ def fetch(data_dir: str | Path) -> Path:
         for name in FILES:
             try:
                 read_verified(raw / name)
-            except FileNotFoundError:
-                wanted.append(name)
             except (Failure, OSError) as error:
-                print(f"{raw / name}: {error}; fetching it again", file=sys.stderr)
                 wanted.append(name)
+                if not isinstance(error, FileNotFoundError):
+                    print(f"{raw / name}: {error}; fetching it again", file=sys.stderr)
         for name, content in zip(wanted, fetch_contents(wanted) if wanted else ()):
             write_whole(raw / name, content)
     return raw
@@ -154,13 +153,12 @@ def fetch(data_dir: str | Path) -> Path:
 
 def main(argv: list[str] | None = None) -> None:
     """Find or fetch the files."""
-    parser = argparse.ArgumentParser(
-        description="Find or fetch Fashion-MNIST and verify it.", usage=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(description="Get Fashion-MNIST.", usage=argparse.SUPPRESS)
     parser.add_argument("--data-dir", type=Path, default="datasets", help="default: datasets")
-    data_dir = parser.parse_args(argv).data_dir
-    if data_dir.is_file():
-        parser.error(f"--data-dir must be a directory, {data_dir} is a file")
-    print(f"{fetch(data_dir)}: the four files of Fashion-MNIST, verified")
+    args = parser.parse_args(argv)
+    if args.data_dir.is_file():
+        parser.error(f"--data-dir must be a directory, {args.data_dir} is a file")
+    print(f"{fetch(args.data_dir)}: the four files of Fashion-MNIST, verified")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from data import batches, load_splits
 from init import MODES
 from model import MLP
 
-# The flags that decide a run's numbers, and so its name.
+# The flags that decide a run's numbers. When a run is resumed, only the epochs may differ.
 SETTINGS = ("init", "augment", "dropout", "hidden", "epochs", "batch_size", "lr", "seed")
 
 
@@ -50,8 +50,7 @@ def mirror_half(images: Tensor) -> Tensor:
 
     The half is drawn with a fixed seed: every network is measured on the same pictures.
     """
-    generator = torch.Generator().manual_seed(0)
-    half = torch.randperm(len(images), generator=generator)[: len(images) // 2]
+    half = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[::2]
     images = images.clone()
     images[half] = images[half].flip(-1)
     return images
@@ -78,13 +77,16 @@ def load_checkpoint(path: Path, parts: dict | None = None) -> tuple[dict, MLP]:
                 and checkpoint["epoch"] == len(history) and "loss/train" in history[-1]):
             raise ValueError("incomplete")
     except Exception as error:  # a broken file can break in any way
-        raise Failure(f"{path} is damaged or no checkpoint of train.py ({type(error).__name__}); "
-                      "delete it to start this run again") from error
+        raise Failure(f"{path} is no intact checkpoint of train.py ({type(error).__name__}); "
+                      "if it should be one, delete it to start that run again") from error
     return checkpoint, parts["model"]
 
 
 def measure(checkpoint: dict, model: MLP, splits: dict) -> dict[str, float]:
-    """Return the measured columns of the table: losses in nats, accuracies as fractions."""
+    """Return the last columns of the table: losses in nats, accuracies as fractions.
+
+    All are measured here, but train_loss: only the training itself can see that one.
+    """
     images, labels = splits["test"]
     test_loss, test_accuracy = evaluate(model, images, labels)
     return {
@@ -122,7 +124,7 @@ def results_table(rows: list[dict]) -> str:
     lines = []
     for row in rows:
         cells = row | {"augment": "yes" if row["augment"] else "no"}
-        for name in columns[-5:]:
+        for name in columns[-5:]:  # the measured ones
             spread = f" ± {row[name]['std']:.4f}" if row["seeds"] > 1 else ""
             cells[name] = f"{row[name]['mean']:.4f}{spread}"
         lines.append([cells[name] for name in columns])

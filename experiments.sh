@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The five experiments, one after the other, then the table of results.
 #
-#   ./experiments.sh                        # into runs/vanilla, runs/zero, ...
-#   ./experiments.sh --epochs 40 --seed 1   # extra arguments go to every run
-#   RUNS=elsewhere PYTHON=python3.12 ./experiments.sh
+#   ./experiments.sh                            # into runs/vanilla, runs/zero, ...
+#   ./experiments.sh --epochs 40                # extra arguments go to every run
+#   RUNS=runs/seed1 ./experiments.sh --seed 1   # into another directory
+#   PYTHON=python3.12 ./experiments.sh          # by another Python
 #
 # Started again after an interruption, it finishes what is missing and repeats nothing.
 set -euo pipefail
@@ -16,10 +17,11 @@ if [[ -z ${PYTHON:-} ]]; then
 fi
 
 # A script runs in the background, because only then does bash answer a signal at once.
-run() { "$PYTHON" "$here/$1" "${@:2}" & wait $!; }
+pid=
+run() { "$PYTHON" "$here/$1" "${@:2}" & pid=$!; wait "$pid"; }
 stop() {
     trap '' INT TERM
-    kill "$!" 2> /dev/null || true
+    kill "$pid" 2> /dev/null || true
     wait
     exit "$1"
 }

@@ -79,7 +79,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def run_name(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
     """Return a name for the settings but the seed: vanilla, xavier-augment, vanilla-lr0.05."""
     dropout = {0.0: "", 0.5: "dropout"}.get(args.dropout, f"dropout{args.dropout}")
-    parts = ["vanilla" if args.init == "default" else args.init, "augment" * args.augment, dropout]
+    augment = "augment" if args.augment else ""
+    parts = ["vanilla" if args.init == "default" else args.init, augment, dropout]
     for flag in ("hidden", "epochs", "batch_size", "lr"):
         if (value := getattr(args, flag)) != parser.get_default(flag):
             parts.append(f"{flag.replace('_', '-')}{value}")
@@ -104,7 +105,7 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
 
 
 def log_filters(writer: SummaryWriter, model: MLP, epoch: int) -> None:
-    """Show the weights of the first 100 hidden units as pictures: grey is 0, white is positive."""
+    """Show the weights of the first 100 hidden units, each scaled to its largest: grey is 0."""
     filters = model.hidden.weight.detach()[:100].view(-1, 1, 28, 28)
     filters = filters / filters.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
     grid = make_grid(filters, nrow=10, padding=1, normalize=True, value_range=(-1, 1))
@@ -138,7 +139,8 @@ def log_end(writer: SummaryWriter, model: MLP, images: Tensor, labels: Tensor,
     matrix = markdown(["true, predicted:", *classes], [[c, *row] for c, row in zip(classes, counts)])
     writer.add_text("confusion_matrix", matrix, epoch)
     writer.add_text("flags", markdown(["flag", "value"], settings.items()), epoch)
-    # Not by SummaryWriter.add_hparams, which starts a second run in a subdirectory.
+    # Not by SummaryWriter.add_hparams, which starts a second run in a subdirectory. (Zeros: only
+    # the metrics' tags are looked at.)
     for summary in hparams(settings, {"loss/train": 0, "loss/test": 0, "accuracy/test": 0}):
         writer.file_writer.add_summary(summary, epoch)
 
@@ -146,11 +148,11 @@ def log_end(writer: SummaryWriter, model: MLP, images: Tensor, labels: Tensor,
 def restore(path: Path, settings: dict, parts: dict) -> list[dict]:
     """Load the checkpoint into `parts`, return its history. Raises Failure if it does not fit."""
     saved = load_checkpoint(path)[0]["flags"]
-    different = [f"--{flag.replace('_', '-')} {saved[flag]}" for flag in SETTINGS
-                 if flag != "epochs" and saved[flag] != settings[flag]]
+    different = [f"--{flag.replace('_', '-')} was {saved[flag]} and is {settings[flag]}"
+                 for flag in SETTINGS if flag != "epochs" and saved[flag] != settings[flag]]
     if different:
-        raise Failure(f"{path.parent} holds a run with {' '.join(different)}; "
-                      "repeat these flags or choose another --log-dir")
+        raise Failure(f"{path.parent} holds a run with other flags ({', '.join(different)}); "
+                      "repeat those or choose another --log-dir")
     return load_checkpoint(path, parts)[0]["history"]
 
 
@@ -167,6 +169,7 @@ def run(args: argparse.Namespace, splits: dict[str, tuple[Tensor, Tensor]]) -> l
     path = args.log_dir / "checkpoint.pt"
     settings = {flag: getattr(args, flag) for flag in SETTINGS}
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    # Without --resume, too: another process may have made it while this one was waiting for it.
     history = restore(path, settings, parts) if path.exists() else []
     if len(history) >= args.epochs:
         print(f"{args.log_dir}: finished already, {len(history)} epochs")
@@ -191,14 +194,15 @@ def run(args: argparse.Namespace, splits: dict[str, tuple[Tensor, Tensor]]) -> l
             val_loss, val_accuracy = evaluate(model, *splits["val"])
             test_loss, test_accuracy = evaluate(model, *splits["test"])  # nothing decides by it
             if not train_loss + val_loss < 1e6:  # nan, inf, or on the way: pure guessing costs 2.3
-                raise Failure(f"{args.log_dir}: the loss is not finite, or as good as, in epoch "
-                              f"{epoch} ({train_loss:.3g}); start again with a lower --lr than {args.lr:g}")
+                raise Failure(f"{args.log_dir}: the loss is not finite, or absurd, in epoch {epoch} "
+                              f"(train {train_loss:.3g}, val {val_loss:.3g}); start again with a "
+                              f"lower --lr than {args.lr:g}")
             learning_rate = optimizer.param_groups[0]["lr"]
             metrics = {"loss/train": train_loss, "loss/val": val_loss, "loss/test": test_loss,
                        "accuracy/val": val_accuracy, "accuracy/test": test_accuracy,
                        "learning_rate": learning_rate}
-            for name, parameter in model.named_parameters():
-                metrics[f"gradient_norm/{name}"] = parameter.grad.norm().item()
+            metrics |= {f"gradient_norm/{name}": parameter.grad.norm().item()
+                        for name, parameter in model.named_parameters()}
             scheduler.step(val_loss)
             history.append(metrics)
 

@@ -121,7 +121,7 @@ def test_broken_and_harmful_checkpoints_are_one_line_and_run_nothing(run, tmp_pa
         assert not (tmp_path / "was here").exists(), name
     path.unlink()
     path.mkdir()
-    with pytest.raises(Failure, match="checkpoint.pt is damaged"):
+    with pytest.raises(Failure, match="checkpoint.pt is no intact"):
         evaluate.main([str(tmp_path)])
 
 
@@ -131,7 +131,7 @@ def test_a_damaged_optimizer_or_scheduler_state_is_noticed_on_resume(run, tmp_pa
     good = checkpoint(tmp_path / "run")
     for part, key in ("scheduler", "best"), ("optimizer", "param_groups"):
         torch.save(good | {part: {k: v for k, v in good[part].items() if k != key}}, path)
-        with pytest.raises(Failure, match="damaged"):
+        with pytest.raises(Failure, match="no intact"):
             run("--epochs", 2, "--resume")
 
 
@@ -140,7 +140,7 @@ def test_a_broken_run_among_good_ones_is_named_and_the_others_are_printed(run, t
     (tmp_path / "runs" / "bad").mkdir()
     (tmp_path / "runs" / "bad" / "checkpoint.pt").write_bytes(b"PK")
     capsys.readouterr()
-    with pytest.raises(Failure, match="bad/checkpoint.pt is damaged"):
+    with pytest.raises(Failure, match="bad/checkpoint.pt is no intact"):
         evaluate.main([str(tmp_path / "runs")])
     assert "| vanilla-epochs1 |" in capsys.readouterr().out
 

@@ -298,7 +298,7 @@ def test_more_epochs_train_a_finished_run_on(run, tmp_path, capsys):
 
 def test_flags_that_contradict_the_checkpoint_are_named(run):
     run("--epochs", 1)
-    with pytest.raises(Failure, match=r"run holds a run with --hidden 100 --lr 0.2; repeat"):
+    with pytest.raises(Failure, match=r"--hidden was 100 and is 50, --lr was 0.2 and is 0.1"):
         run("--epochs", 1, "--resume", "--lr", 0.1, "--hidden", 50)
 
 
@@ -344,7 +344,7 @@ def test_bad_input_gets_one_line_and_exit_code_2_before_any_work(flags, tmp_path
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(run, tmp_path, monkeypatch):
-    with pytest.raises(Failure, match=r"not finite, .* in epoch 1 .* lower --lr"):
+    with pytest.raises(Failure, match=r"not finite, .* in epoch 1 .*nan.* lower --lr"):
         run("--lr", 1e20, log_dir=tmp_path / "first")
     run("--epochs", 1)
     monkeypatch.setattr(train, "train_epoch", lambda *args: math.nan)
@@ -355,7 +355,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 
 def test_an_absurd_learning_rate_stops_the_run_even_if_the_loss_stays_finite(run):
-    with pytest.raises(Failure, match=r"epoch 1 \(\d.*\); start again with a lower --lr than 1e\+06"):
+    with pytest.raises(Failure, match=r"epoch 1 \(train \d.*\); start again with a lower --lr than 1e\+06"):
         run("--lr", 1e6, "--batch-size", 20)
 
 
