@@ -11,13 +11,16 @@ from test_train import EXPERIMENTS, scalars
 
 @pytest.fixture
 def experiments(launcher, data_dir, tmp_path):
-    """Return a function that starts experiments.sh with the made-up data, in its own process group."""
+    """Return a function that starts experiments.sh with the made-up data."""
     environment = os.environ | {"PYTHON": str(launcher), "RUNS": "my runs", "OMP_NUM_THREADS": "1"}
 
     def experiments(*arguments):
         command = [ROOT / "experiments.sh", "--data-dir", data_dir, *arguments]
-        return subprocess.Popen([str(word) for word in command], cwd=tmp_path, env=environment,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [str(word) for word in command], cwd=tmp_path, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # bash cannot answer a signal that was ignored when it started, as in a background job
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # noqa: PLW1509
 
     return experiments
 
@@ -82,5 +85,5 @@ def test_a_signal_while_a_run_starts_ends_the_script_at_once(experiments, number
     process = experiments("--epochs", "100000")
     time.sleep(0.7)  # within the seconds of `import torch`
     process.send_signal(number)
-    process.communicate()
+    process.communicate(timeout=60)
     assert process.returncode == code and not (tmp_path / "my runs").exists()
