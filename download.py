@@ -38,8 +38,8 @@ def answer_signals(hint: str) -> None:
     """End on Ctrl-C and SIGTERM with one line, `hint`, and exit code 130 or 143."""
 
     def stop(signum, frame):
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)  # a second one must not break the tidying up
+        for each in (signal.SIGINT, signal.SIGTERM):  # a second one must not break the tidying up
+            signal.signal(each, lambda *_: None)  # (SIG_IGN raises if one has just come)
         os.write(2, f"{Path(sys.argv[0]).name}: interrupted; {hint}\n".encode())
         leave(128 + signum)
 
