@@ -98,11 +98,12 @@ def measure(checkpoint: dict, model: MLP, splits: dict) -> dict[str, float]:
     }
 
 
-def merge(runs: list[tuple[dict, MLP]], splits: dict) -> dict:
-    """Return one row of the table for runs that differ only in their seed."""
-    checkpoint, _ = runs[0]
-    measured = [measure(*each, splits) for each in runs]
-    row = {"run": checkpoint["run"]}
+def merge(runs: list[tuple[str, dict, MLP]], splits: dict) -> dict:
+    """Return one row of the table for runs, (directory's name, ...), that differ in their seed."""
+    name, checkpoint, _ = runs[0]
+    measured = [measure(*each, splits) for _, *each in runs]
+    same = all(other == name for other, *_ in runs)  # not for xavier-seed1, xavier-seed2
+    row = {"run": name if same else checkpoint["run"]}
     row |= {flag: checkpoint["flags"][flag] for flag in ("init", "augment", "dropout", "hidden")}
     row |= {"epochs": checkpoint["epoch"], "seeds": len(measured)}
     for name in measured[0]:
@@ -153,7 +154,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
                 failures.append(str(failure))
                 continue
             runs = groups.setdefault((checkpoint["run"], checkpoint["epoch"]), {})
-            runs[checkpoint["flags"]["seed"]] = checkpoint, model  # a repeated run counts once
+            name = path.absolute().parent.name
+            runs[checkpoint["flags"]["seed"]] = name, checkpoint, model  # repeated, it counts once
             data_dir = Path(checkpoint["flags"]["data_dir"])
     if groups:  # the recorded folder is not there if a run was trained on another machine
         splits = load_splits(data_dir if data_dir.is_dir() else "datasets")

@@ -52,7 +52,7 @@ def test_the_table_measures_afresh(run, tmp_path, capsys):
     history = run("--augment", "--dropout", 0.3, "--epochs", 2)
     (row,) = evaluate.main([str(tmp_path / "run")])
     assert list(row) == KEYS
-    assert [row[key] for key in KEYS[:7]] == ["vanilla-augment-dropout0.3-epochs2", "default", True, 0.3, 100, 2, 1]
+    assert [row[key] for key in KEYS[:7]] == ["run", "default", True, 0.3, 100, 2, 1]
     last = history[-1]
     assert row["train_loss"] == {"mean": last["loss/train"], "std": 0}
     assert row["test_loss"]["mean"] == pytest.approx(last["loss/test"], rel=1e-5)
@@ -67,11 +67,13 @@ def test_runs_that_differ_only_in_the_seed_become_one_row(run, tmp_path, capsys)
     losses = [run("--epochs", 1, "--seed", seed, log_dir=tmp_path / f"runs/seed{seed}/vanilla")[0]["loss/train"]
               for seed in range(3)]
     run("--epochs", 1, "--seed", 2, log_dir=tmp_path / "runs/again")  # counts once
+    for seed in 0, 1:  # as the default directories are named
+        run("--epochs", 1, "--init", "kaiming", "--seed", seed, log_dir=tmp_path / f"runs/k-seed{seed}")
     run("--epochs", 1, "--lr", 0.1, log_dir=tmp_path / "runs/seed0/other")
     run("--epochs", 1, "--init", "xavier", log_dir=tmp_path / "runs/seed0/xavier")
     rows = evaluate.main([str(tmp_path / "runs")])
     assert [(row["run"], row["seeds"]) for row in rows] == [
-        ("vanilla-epochs1", 3), ("vanilla-epochs1-lr0.1", 1), ("xavier-epochs1", 1)]
+        ("vanilla", 3), ("other", 1), ("xavier", 1), ("kaiming-epochs1", 2)]
     assert rows[0]["train_loss"] == pytest.approx(
         {"mean": statistics.mean(losses), "std": statistics.stdev(losses)})
     assert f"{statistics.mean(losses):.4f} ± {statistics.stdev(losses):.4f}" in capsys.readouterr().out
@@ -142,7 +144,7 @@ def test_a_broken_run_among_good_ones_is_named_and_the_others_are_printed(run, t
     capsys.readouterr()
     with pytest.raises(Failure, match="bad/checkpoint.pt is no intact"):
         evaluate.main([str(tmp_path / "runs")])
-    assert "| vanilla-epochs1 |" in capsys.readouterr().out
+    assert "| good |" in capsys.readouterr().out
 
 
 def test_a_directory_without_runs_is_named(tmp_path):

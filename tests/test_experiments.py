@@ -49,7 +49,7 @@ def test_the_five_experiments_stop_at_a_signal_and_finish_when_started_again(exp
         assert (saved["run"] == f"{name}-epochs10-batch-size100")
         assert [step for step, _ in scalars(runs / name)["loss/train"]] == list(range(1, 11))
     table = [line for line in output.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 5 and all(f"| {name}-epochs10" in "".join(table) for name in EXPERIMENTS)
+    assert len(table) == 2 + 5 and all(f"| {name} |" in "".join(table) for name in EXPERIMENTS)
 
 
 @pytest.fixture
