@@ -106,10 +106,10 @@ def merge(runs: list[tuple[str, dict, MLP]], splits: dict) -> dict:
     row = {"run": name if same else checkpoint["run"]}
     row |= {flag: checkpoint["flags"][flag] for flag in ("init", "augment", "dropout", "hidden")}
     row |= {"epochs": checkpoint["epoch"], "seeds": len(measured)}
-    for name in measured[0]:
-        values = [each[name] for each in measured]
+    for column in measured[0]:
+        values = [each[column] for each in measured]
         std = statistics.stdev(values) if len(values) > 1 else 0.0
-        row[name] = {"mean": statistics.mean(values), "std": std}
+        row[column] = {"mean": statistics.mean(values), "std": std}
     return row
 
 

@@ -128,6 +128,7 @@ def log_epoch(writer: SummaryWriter, model: MLP, metrics: dict[str, float], epoc
 def log_end(writer: SummaryWriter, model: MLP, images: Tensor, labels: Tensor,
             settings: dict, epoch: int) -> None:
     """Log what belongs to a finished run: test mistakes, confusion matrix, flags and HPARAMS."""
+    model.eval()
     batch, _ = next(batches(images, labels, len(images)))
     confidence, predicted = model.probabilities(batch).max(dim=1)
     wrong = (predicted != labels).nonzero().squeeze(1)

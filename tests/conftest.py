@@ -90,6 +90,17 @@ def launcher(data_dir, small_files, tmp_path) -> Path:
 
 
 @pytest.fixture
+def recorder(tmp_path, monkeypatch):
+    """Put in Python's place for experiments.sh a script that fails at call FAIL_AT; return its log."""
+    script, calls = tmp_path / "recorder", tmp_path / "calls"
+    script.write_text('#!/bin/sh\necho "$@" >> "$CALLS"\n[ "$FAIL_AT" != "$(wc -l < "$CALLS")" ]\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PYTHON", str(script))
+    monkeypatch.setenv("CALLS", str(calls))
+    return calls
+
+
+@pytest.fixture
 def start(launcher, data_dir, tmp_path):
     """Return a function that starts train.py as a process of its own."""
     processes = []

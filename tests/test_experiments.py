@@ -53,16 +53,13 @@ def test_the_five_experiments_stop_at_a_signal_and_finish_when_started_again(exp
 
 
 @pytest.fixture
-def recorded(tmp_path):
-    """Return a function that runs experiments.sh with a recorder in Python's place."""
-    recorder = tmp_path / "recorder"
-    recorder.write_text('#!/bin/sh\necho "$@" >> calls\n[ "$FAIL_AT" != "$(wc -l < calls)" ]\n')
-    recorder.chmod(0o755)
+def recorded(recorder, tmp_path):
+    """Return a function that runs experiments.sh and returns its exit code and recorded calls."""
 
     def recorded(*arguments, **environment):
         done = subprocess.run([ROOT / "experiments.sh", *arguments], cwd=tmp_path, check=False,
-                              env=os.environ | {"PYTHON": str(recorder)} | environment)
-        return done.returncode, (tmp_path / "calls").read_text().splitlines()
+                              env=os.environ | environment)
+        return done.returncode, recorder.read_text().splitlines()
 
     return recorded
 
