@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # The five experiments, one after the other, then the table of results.
 #
 #   ./experiments.sh                            # into runs/vanilla, runs/zero, ...
@@ -6,32 +6,29 @@
 #   RUNS=runs/seed1 ./experiments.sh --seed 1   # into another directory
 #   PYTHON=python3.12 ./experiments.sh          # by another Python
 #
-# Started again after an interruption, it finishes what is missing and repeats nothing.
-set -euo pipefail
+# Started again after an interruption, it goes on where it was and repeats nothing.
+set -eu
 
-here=$(dirname "$0")
-RUNS=${RUNS:-runs}
-if [[ -z ${PYTHON:-} ]]; then
-    PYTHON=python3
-    [[ -x $here/.venv/bin/python ]] && PYTHON=$here/.venv/bin/python
-fi
+here=$(dirname "$(readlink -f "$0")")
+[ -f "$here/train.py" ] || here=.  # job schedulers run a copy of this file
+for argument in "$@"; do
+    case $argument in
+        -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit ;;
+        --init* | --augment* | --dropout* | --log-dir*)
+            echo "experiments.sh: error: ${argument%%=*} is set by each experiment; use train.py" >&2
+            exit 2 ;;
+    esac
+done
+for python in "$here/.venv/bin/python" "$here/.venv/Scripts/python.exe" python3; do
+    [ -x "$python" ] && break
+done
+python=${PYTHON:-$python} runs=${RUNS:-runs}
 
-# A script runs in the background, because only then does bash answer a signal at once.
-pid=
-run() { "$PYTHON" "$here/$1" "${@:2}" & pid=$!; wait "$pid"; }
-stop() {
-    trap '' INT TERM
-    kill "$pid" 2> /dev/null || true
-    wait
-    exit "$1"
-}
-trap 'stop 130' INT
-trap 'stop 143' TERM
+"$python" "$here/train.py" "$@" --resume --log-dir "$runs/vanilla"
+"$python" "$here/train.py" "$@" --resume --log-dir "$runs/zero" --init zero
+"$python" "$here/train.py" "$@" --resume --log-dir "$runs/xavier" --init xavier
+"$python" "$here/train.py" "$@" --resume --log-dir "$runs/xavier-augment" --init xavier --augment
+"$python" "$here/train.py" "$@" --resume --log-dir "$runs/xavier-augment-dropout" \
+    --init xavier --augment --dropout 0.5
 
-run train.py --resume --log-dir "$RUNS/vanilla" "$@"
-run train.py --resume --log-dir "$RUNS/zero" --init zero "$@"
-run train.py --resume --log-dir "$RUNS/xavier" --init xavier "$@"
-run train.py --resume --log-dir "$RUNS/xavier-augment" --init xavier --augment "$@"
-run train.py --resume --log-dir "$RUNS/xavier-augment-dropout" --init xavier --augment --dropout 0.5 "$@"
-
-run evaluate.py "$RUNS"
+"$python" "$here/results.py" "$runs"

@@ -1,14 +1,20 @@
 """The ways to initialise the weights: one small function each, one table of names.
 
-| mode    | weights                            | biases           | derived for               |
+| mode    | weights                            | biases           | std of the hidden weights |
 |---------|------------------------------------|------------------|---------------------------|
-| default | U(-1/sqrt(fan_in), 1/sqrt(fan_in)) | like the weights | nothing: PyTorch's habit  |
-| zero    | 0                                  | 0                | nothing: shows what fails |
-| xavier  | N(0, 2 / (fan_in + fan_out))       | 0                | units linear around zero  |
-| kaiming | N(0, 2 / fan_in)                   | 0                | ReLU                      |
+| default | U(-1/sqrt(fan_in), 1/sqrt(fan_in)) | like the weights | 0.0206                    |
+| zero    | 0                                  | 0                | 0                         |
+| xavier  | N(0, 2 / (fan_in + fan_out))       | 0                | 0.0476                    |
+| kaiming | N(0, 2 / fan_in)                   | 0                | 0.0505                    |
 
-N(mean, variance); fan_in and fan_out are a layer's numbers of inputs and outputs. A mode of your
-own is one function and one line in MODES. (This file is `init`, PyTorch's functions are `nn.init`.)
+N(mean, variance); fan_in and fan_out are a layer's numbers of inputs and outputs, in the hidden
+layer 784 and 100: there xavier and kaiming differ by 6 %. (`nn.init` has PyTorch's own functions.)
+
+Where the variances come from: a unit sums fan_in products, so for independent weights of mean 0
+Var(out) = fan_in * Var(w) * E[in^2]. The signal keeps its size from layer to layer if Var(w) is
+1 / fan_in; the gradient, which sums fan_out products on its way back, if it is 1 / fan_out. Xavier
+is the compromise, for units that are linear around 0. ReLU is not: it zeroes half of a symmetric
+input, which halves E[in^2]. The 2 of kaiming makes up for that.
 """
 
 from torch import nn
@@ -19,26 +25,24 @@ def default(layer: nn.Linear) -> None:
 
 
 def zero(layer: nn.Linear) -> None:
-    """Set weights and biases to 0. The gradients of all weights are then 0 as well, and stay so."""
+    """Set weights and biases to 0, after which only the output bias ever moves.
+
+    All activations are relu(0) = 0, and the gradient of an output weight is a multiple of one: 0.
+    The gradient of the hidden layer comes back through the output weights: 0. What is left is the
+    output bias. It learns how frequent each class is: ten equal classes, loss ln 10 = 2.3026.
+    """
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
 
 
 def xavier(layer: nn.Linear) -> None:
-    """Draw weights with std = sqrt(2 / (fan_in + fan_out)), biases 0 (Glorot & Bengio 2010).
-
-    A compromise: variance 1 / fan_in keeps the size of the signal from layer to layer, variance
-    1 / fan_out keeps the size of the gradient on its way back.
-    """
+    """Draw weights with std = sqrt(2 / (fan_in + fan_out)), biases 0 (Glorot & Bengio 2010)."""
     nn.init.xavier_normal_(layer.weight)
     nn.init.zeros_(layer.bias)
 
 
 def kaiming(layer: nn.Linear) -> None:
-    """Draw weights with std = sqrt(2 / fan_in), biases 0 (He et al. 2015).
-
-    The factor 2 makes up for ReLU, which zeroes half of its inputs and so halves the mean square.
-    """
+    """Draw weights with std = sqrt(2 / fan_in), biases 0 (He et al. 2015)."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)
 

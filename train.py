@@ -1,246 +1,223 @@
-"""Train one network on Fashion-MNIST and log to TensorBoard all that is worth seeing.
+"""Train one network on Fashion-MNIST and log to TensorBoard what is worth seeing.
 
-    python train.py                             # the run "vanilla", into runs/vanilla
-    python train.py --init xavier --augment     # another, into runs/xavier-augment
-    tensorboard --logdir runs                   # see both, overlaid
-
-A run's directory holds a TensorBoard event file and checkpoint.pt, written after every epoch.
+    python train.py                            # into runs/vanilla: checkpoint.pt, event files
+    python train.py --init xavier --augment    # into runs/xavier-augment
+    tensorboard --logdir runs                  # see both, overlaid
 """
 
 import argparse
 import io
+import os
+import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from download import Failure, answer_signals, locked, run_script, write_whole
-
-if __name__ == "__main__":  # already here, because importing torch takes seconds
-    answer_signals("the same command with --resume goes on after the last finished epoch")
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
-from torchvision.datasets import FashionMNIST
-from torchvision.utils import make_grid
 
-from data import batches, draw_epoch, load_splits
-from evaluate import SETTINGS, evaluate, load_checkpoint, markdown
+from data import load_splits, make_variants, ordered_batches, shuffled_batches
+from download import DATASETS, folder
 from init import MODES, initialize
+from log import log_end, log_epoch, log_start
 from model import MLP
+
+HEADER = """\
+         loss:                      accuracy:                    learning
+epoch    train      val     test      val     test mirrored       rate  seconds"""
+SHOWN = "loss/train", "loss/val", "loss/test", "accuracy/val", "accuracy/test", "accuracy/mirrored"
+
+
+def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer,
+                batches: Iterable) -> float:
+    """Take one optimizer step per batch; return the mean loss over the examples, in nats.
+
+    batches: yields images, float32 (B, 28, 28), and labels, int64 (B,), as a DataLoader does.
+    It is the loss that the optimizer saw, with augmented images, dropout, moving weights: between
+    runs with and without those it cannot be compared. What evaluate() says of train_clean can.
+    """
+    model.train()  # switches dropout on
+    total_loss, n = 0.0, 0
+    for images, labels in batches:
+        optimizer.zero_grad()  # else backward() would add to the gradients of the last batch
+        loss = criterion(model(images), labels)
+        loss.backward()  # computes the gradient of the loss for each parameter: parameter.grad
+        optimizer.step()  # moves each parameter against it: parameter -= learning_rate * grad
+        # The loss is the batch's mean. Times its length, else the short last batch counts too much.
+        total_loss += loss.detach() * len(labels)
+        n += len(labels)
+    return float(total_loss) / n
+
+
+@torch.inference_mode()  # nothing is learned here, so nothing is recorded for backward()
+def evaluate(model: nn.Module, criterion: nn.Module, batches: Iterable) -> tuple[float, float]:
+    """Return the mean loss over the examples, in nats, and the accuracy, a fraction."""
+    model.eval()  # switches dropout off: all hidden units answer
+    total_loss, correct, n = 0.0, 0, 0
+    for images, labels in batches:
+        logits = model(images)
+        total_loss += criterion(logits, labels) * len(labels)
+        correct += (logits.argmax(dim=1) == labels).sum()
+        n += len(labels)
+    return float(total_loss) / n, int(correct) / n
+
+
+def train(args: argparse.Namespace) -> list[dict[str, float]]:
+    """Train one run, from its start or its checkpoint; return its history: metrics per epoch."""
+    torch.manual_seed(args.seed)
+    model = MLP(args.hidden, args.dropout)
+    initialize(model, args.init)
+    model.to(args.device)  # only now: a seed gives the same weights whatever the device
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)
+    # Divides the learning rate by 10 after three epochs without a new lowest validation loss.
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=2)
+
+    path = args.log_dir / "checkpoint.pt"
+    state = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    history = load_checkpoint(path, state, args.settings) if path.exists() else []
+    if len(history) >= args.epochs:
+        print(f"{args.log_dir}: finished already, {len(history)} epochs")
+        return history
+
+    splits = load_splits(args.data_dir, args.device)
+    variants = make_variants(splits["train"][0]) if args.augment else None
+    print(f"{args.log_dir}: epochs {len(history) + 1} to {args.epochs}\n{HEADER}", flush=True)
+    # TensorBoard purges what was logged of an epoch that is not in the checkpoint: it comes again.
+    with SummaryWriter(args.log_dir, purge_step=len(history) + 1 if history else 0) as writer:
+        if not history:
+            torch.manual_seed(args.seed)  # the same pictures for all runs of a seed
+            inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
+            log_start(writer, model, inputs, args.settings)
+        for epoch in range(len(history) + 1, args.epochs + 1):
+            start = time.perf_counter()
+            # Anew in each epoch: a resumed run repeats an uninterrupted one, and all runs of a seed
+            # see the images in the same order. (The factor keeps the epochs of two seeds apart.)
+            torch.manual_seed(args.seed + 100_000 * epoch)
+            train_batches = shuffled_batches(*splits["train"], args.batch_size, variants)
+            metrics = {"loss/train": train_epoch(model, criterion, optimizer, train_batches)}
+            for split in ("train_clean", "val", "test", "mirrored"):
+                loss, accuracy = evaluate(model, criterion, ordered_batches(*splits[split]))
+                metrics |= {f"loss/{split}": loss, f"accuracy/{split}": accuracy}
+            metrics["learning_rate"] = optimizer.param_groups[0]["lr"]
+            scheduler.step(metrics["loss/val"])  # not the test loss: nothing is decided by that
+            if not metrics["loss/train"] + metrics["loss/val"] < 1e6:  # guessing costs 2.3
+                sys.exit(f"train.py: error: the loss of epoch {epoch} is not finite, or absurd; "
+                         f"start again with --lr lower than {args.lr:g}")
+            history.append(metrics)
+            log_epoch(writer, model, metrics, epoch)
+            if epoch == args.epochs:
+                log_end(writer, model, *splits["test"], epoch)
+            writer.flush()  # before the checkpoint: what is in it is in TensorBoard, too
+            save_checkpoint(path, state, args.settings, history)
+            numbers = "".join(f"{metrics[tag]:9.4f}" for tag in SHOWN)
+            seconds = time.perf_counter() - start
+            print(f"{epoch:5}{numbers}{metrics['learning_rate']:11.3g}{seconds:9.2f}", flush=True)
+    return history
+
+
+def save_checkpoint(path: Path, state: dict, settings: dict, history: list[dict]) -> None:
+    """Write beside the old checkpoint, then move into its place: there is always a whole one."""
+    content = {name: part.state_dict() for name, part in state.items()}
+    buffer = io.BytesIO()  # since torch.save() to a full disk would not raise OSError
+    torch.save(content | {"settings": settings, "history": history}, buffer)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # the content is on the disk before it gets the name
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, state: dict, settings: dict) -> list[dict[str, float]]:
+    """Load the saved state into model, optimizer, scheduler; return the history, or exit."""
+    problem = "is damaged or not a checkpoint of train.py"
+    try:  # weights_only: tensors and plain values; a file that would run code is refused
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        saved, history = checkpoint["settings"], checkpoint["history"]
+        different = [f"--{flag.replace('_', '-')} was {saved[flag]} and is {settings[flag]}"
+                     for flag in settings if saved[flag] != settings[flag] and flag != "epochs"]
+        if different:
+            sys.exit(f"train.py: error: {path}: {', '.join(different)}; choose another --log-dir")
+        problem = "does not fit: the network in model.py is not the one that was saved"
+        for name, part in state.items():
+            part.load_state_dict(checkpoint[name])
+    except Exception:  # a damaged file can fail in any way
+        sys.exit(f"train.py: error: {path} {problem}; choose another --log-dir")
+    return history
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read and check the flags; exit with code 2 and one line if one of them is wrong."""
-    parser = argparse.ArgumentParser(
-        description="Train one network on Fashion-MNIST.", usage=argparse.SUPPRESS,
+    parser = argparse.ArgumentParser(description="Train one network.", usage=argparse.SUPPRESS,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
-    add = parser.add_argument
+    add = parser.add_argument_group("under study").add_argument
     add("--init", choices=MODES, default="default", help="weight initialisation")
     add("--augment", action="store_true", help="mirror and shift the training images at random")
     add("--dropout", type=float, default=0.0, metavar="P", help="share of hidden units to drop")
+    add = parser.add_argument_group("the rest").add_argument
     add("--hidden", type=int, default=100, metavar="N", help="number of hidden units")
     add("--epochs", type=int, default=20, metavar="N", help="passes over the training images")
-    add("--batch-size", type=int, default=128, metavar="N", help="images per optimizer step")
-    add("--lr", type=float, default=0.2, metavar="X", help="learning rate at the start, above 0")
+    add("--batch-size", type=int, default=128, metavar="N", help="images per training step")
+    add("--lr", type=float, default=0.2, metavar="X", help="learning rate at the start")
     add("--seed", type=int, default=0, metavar="N", help="decides all that is random")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
-    add("--data-dir", type=Path, default="datasets", metavar="DIR", help="folder of the data set")
-    add("--log-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
+    add("--threads", type=int, default=1, metavar="N", help="threads to compute with on a CPU")
+    add("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps")
+    add("--data-dir", type=folder, default=DATASETS, metavar="DIR", help="folder of the data set")
+    add("--log-dir", type=folder, default=argparse.SUPPRESS, metavar="DIR",
         help="directory of the run (default: runs/ and the flags that differ from the defaults)")
     add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     args = parser.parse_args(argv)
-
-    for flag, low, high in (("dropout", 0, 1), ("hidden", 1, 10**6), ("epochs", 1, 10**6),
-                            ("batch_size", 1, 10**6), ("lr", 1e-30, 1e30), ("seed", 0, 2**32)):
+    bounds = {"dropout": (0, 1), "hidden": (1, 1e6), "epochs": (1, 1e6), "batch_size": (1, 1e6),
+              "lr": (1e-9, 1e9), "seed": (0, 1e5), "threads": (1, 1e3)}
+    for flag, (low, high) in bounds.items():
         if not low <= (value := getattr(args, flag)) < high:  # false for nan, too
-            parser.error(f"--{flag.replace('_', '-')} must be at least {low} and below {high}, "
-                         f"got {value}")
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if args.device == "auto":
-        args.device = next(device for device in there if there[device])
-    if not there[args.device]:
-        parser.error(f"--device {args.device} is not available here, use --device auto")
-
-    args.run = run_name(args, parser)
+            flag = flag.replace("_", "-")
+            parser.error(f"--{flag} must be at least {low} and below {high:g}, got {value}")
+    try:
+        torch.ones(1, device=args.device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        parser.error(f"--device {args.device} does not work here: {str(error).splitlines()[0]:.99}")
+    # The flags that decide the numbers. When a run is resumed, only the epochs may differ.
+    flags = "init", "augment", "dropout", "hidden", "epochs", "batch_size", "lr", "seed"
+    args.settings = {flag: getattr(args, flag) for flag in flags}
     if "log_dir" not in args:
-        args.log_dir = Path("runs", args.run + (f"-seed{args.seed}" if args.seed else ""))
-    for flag, path in ("data", args.data_dir), ("log", args.log_dir):
-        if path.exists() and not path.is_dir():
-            parser.error(f"--{flag}-dir must be a directory, {path} is a file")
-    names = {path.name.split(".")[0] for path in args.log_dir.glob("*")}
-    if not args.resume and names & {"checkpoint", "events"}:  # the curves of two runs would mix
-        parser.error(f"{args.log_dir} already holds a run; go on with --resume, "
-                     "choose another --log-dir, or delete it")
+        name = "vanilla" if args.init == "default" else args.init
+        short = {"augmentTrue": "augment", "dropout0.5": "dropout"}
+        for flag, value in args.settings.items():
+            if flag not in ("init", "epochs") and value != parser.get_default(flag):
+                name += "-" + short.get(f"{flag}{value}", f"{flag}{value}")
+        args.log_dir = Path("runs", name)
+    if not args.resume and [*args.log_dir.glob("checkpoint.pt"), *args.log_dir.glob("events.*")]:
+        parser.error(f"{args.log_dir} holds a run; use --resume to go on, or another --log-dir")
     return args
 
 
-def run_name(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
-    """Return a name for the settings but the seed: vanilla, xavier-augment, vanilla-lr0.05."""
-    dropout = {0.0: "", 0.5: "dropout"}.get(args.dropout, f"dropout{args.dropout}")
-    augment = "augment" if args.augment else ""
-    parts = ["vanilla" if args.init == "default" else args.init, augment, dropout]
-    for flag in ("hidden", "epochs", "batch_size", "lr"):
-        if (value := getattr(args, flag)) != parser.get_default(flag):
-            parts.append(f"{flag.replace('_', '-')}{value}")
-    return "-".join(part for part in parts if part)
-
-
-def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer,
-                images: Tensor, labels: Tensor, batch_size: int) -> float:
-    """Take one optimizer step per batch; return the mean loss over the examples, in nats.
-
-    It is the loss that the optimizer saw: dropout on, images augmented, weights still changing.
-    """
-    model.train()
-    total_loss = 0.0
-    for some_images, some_labels in batches(images, labels, batch_size):
-        optimizer.zero_grad()
-        loss = criterion(model(some_images), some_labels)
-        loss.backward()
-        optimizer.step()
-        total_loss += loss.detach() * len(some_labels)  # no .item() here: a GPU would have to wait
-    return float(total_loss) / len(images)
-
-
-def log_filters(writer: SummaryWriter, model: MLP, epoch: int) -> None:
-    """Show the weights of the first 100 hidden units, each scaled to its largest: grey is 0."""
-    filters = model.hidden.weight.detach()[:100].view(-1, 1, 28, 28)
-    filters = filters / filters.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
-    grid = make_grid(filters, nrow=10, padding=1, normalize=True, value_range=(-1, 1))
-    writer.add_image("filters", grid, epoch)
-
-
-def log_epoch(writer: SummaryWriter, model: MLP, metrics: dict[str, float], epoch: int) -> None:
-    """Log the numbers of an epoch, its final weights and the gradients of its last batch."""
-    for tag, value in metrics.items():
-        writer.add_scalar(tag, value, epoch)
-    for name, parameter in model.named_parameters():
-        # 64 bins are twice what TensorBoard draws; the default of 1,500 takes five times as long.
-        writer.add_histogram(f"weights/{name}", parameter, epoch, bins=64)
-        writer.add_histogram(f"gradients/{name}", parameter.grad, epoch, bins=64)
-    if epoch % 5 == 0:  # not more often: its PNG costs a fifth of an epoch
-        log_filters(writer, model, epoch)
-
-
-@torch.inference_mode()
-def log_end(writer: SummaryWriter, model: MLP, images: Tensor, labels: Tensor,
-            settings: dict, epoch: int) -> None:
-    """Log what belongs to a finished run: test mistakes, confusion matrix, flags and HPARAMS."""
-    model.eval()
-    batch, _ = next(batches(images, labels, len(images)))
-    confidence, predicted = model.probabilities(batch).max(dim=1)
-    wrong = (predicted != labels).nonzero().squeeze(1)
-    worst = wrong[confidence[wrong].argsort(descending=True)[:32]]
-    if len(worst):
-        writer.add_images("mistakes", images[worst].unsqueeze(1), epoch)
-    counts = torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10).tolist()
-    classes = FashionMNIST.classes
-    matrix = markdown(["true, predicted:", *classes], [[c, *row] for c, row in zip(classes, counts)])
-    writer.add_text("confusion_matrix", matrix, epoch)
-    writer.add_text("flags", markdown(["flag", "value"], settings.items()), epoch)
-    # Not by SummaryWriter.add_hparams, which starts a second run in a subdirectory. (Zeros: only
-    # the metrics' tags are looked at.)
-    for summary in hparams(settings, {"loss/train": 0, "loss/test": 0, "accuracy/test": 0}):
-        writer.file_writer.add_summary(summary, epoch)
-
-
-def restore(path: Path, settings: dict, parts: dict) -> list[dict]:
-    """Load the checkpoint into `parts`, return its history. Raises Failure if it does not fit."""
-    saved = load_checkpoint(path)[0]["flags"]
-    different = [f"--{flag.replace('_', '-')} was {saved[flag]} and is {settings[flag]}"
-                 for flag in SETTINGS if flag != "epochs" and saved[flag] != settings[flag]]
-    if different:
-        raise Failure(f"{path.parent} holds a run with other flags ({', '.join(different)}); "
-                      "repeat those or choose another --log-dir")
-    return load_checkpoint(path, parts)[0]["history"]
-
-
-def run(args: argparse.Namespace, splits: dict[str, tuple[Tensor, Tensor]]) -> list[dict]:
-    """Train from the start or from the checkpoint; return the history: each epoch's metrics."""
-    torch.manual_seed(args.seed)
-    model = MLP(args.hidden, args.dropout)
-    initialize(model, args.init)
-    model.to(args.device)
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=2)
-
-    path = args.log_dir / "checkpoint.pt"
-    settings = {flag: getattr(args, flag) for flag in SETTINGS}
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    # Without --resume, too: another process may have made it while this one was waiting for it.
-    history = restore(path, settings, parts) if path.exists() else []
-    if len(history) >= args.epochs:
-        print(f"{args.log_dir}: finished already, {len(history)} epochs")
-        return history
-    size = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{args.log_dir}: {size:,} parameters, {len(splits['train'][1]):,} training images, "
-          f"epochs {len(history) + 1} to {args.epochs} on {args.device}", flush=True)
-
-    # What was logged of an epoch that the checkpoint does not hold is purged, and comes again.
-    with SummaryWriter(args.log_dir, purge_step=len(history) + 1 if history else 0) as writer:
-        if not history:
-            log_filters(writer, model, 0)
-        for epoch in range(len(history) + 1, args.epochs + 1):
-            start = time.perf_counter()
-            # All randomness of an epoch is a function of seed and epoch: a resumed run repeats an
-            # uninterrupted one. The factor keeps the epochs of neighbouring seeds apart.
-            torch.manual_seed(args.seed + 100_000 * epoch)
-            images, labels = draw_epoch(*splits["train"], args.augment)
-            if epoch == 1:
-                writer.add_images("batch", images[:64].unsqueeze(1), epoch)
-            train_loss = train_epoch(model, criterion, optimizer, images, labels, args.batch_size)
-            val_loss, val_accuracy = evaluate(model, *splits["val"])
-            test_loss, test_accuracy = evaluate(model, *splits["test"])  # nothing decides by it
-            if not train_loss + val_loss < 1e6:  # nan, inf, or on the way: pure guessing costs 2.3
-                raise Failure(f"{args.log_dir}: the loss is not finite, or absurd, in epoch {epoch} "
-                              f"(train {train_loss:.3g}, val {val_loss:.3g}); start again with a "
-                              f"lower --lr than {args.lr:g}")
-            learning_rate = optimizer.param_groups[0]["lr"]
-            metrics = {"loss/train": train_loss, "loss/val": val_loss, "loss/test": test_loss,
-                       "accuracy/val": val_accuracy, "accuracy/test": test_accuracy,
-                       "learning_rate": learning_rate}
-            metrics |= {f"gradient_norm/{name}": parameter.grad.norm().item()
-                        for name, parameter in model.named_parameters()}
-            scheduler.step(val_loss)
-            history.append(metrics)
-
-            log_epoch(writer, model, metrics, epoch)
-            if epoch == args.epochs:
-                log_end(writer, model, *splits["test"], settings, epoch)
-            writer.flush()  # before the checkpoint: what is in it is in TensorBoard, too
-            buffer = io.BytesIO()
-            torch.save({name: part.state_dict() for name, part in parts.items()} | {
-                "run": args.run, "epoch": epoch, "history": history,
-                "flags": settings | {"data_dir": str(args.data_dir.absolute())}}, buffer)
-            write_whole(path, buffer.getvalue())
-            norms = " ".join(f"{metrics[tag]:.3g}" for tag in metrics if "norm" in tag)
-            print(f"epoch {epoch}/{args.epochs}: loss train {train_loss:.4f} val {val_loss:.4f} "
-                  f"test {test_loss:.4f}, accuracy val {val_accuracy:.4f} test {test_accuracy:.4f}, "
-                  f"lr {learning_rate:g}, gradient norms {norms}, {time.perf_counter() - start:.2f} s",
-                  flush=True)
-    return history
-
-
-def main(argv: list[str] | None = None) -> list[dict]:
-    """Train one run as the flags say; return the metrics of every epoch. Raises Failure."""
+def main(argv: list[str] | None = None) -> list[dict[str, float]]:
+    """Train one run as the flags say; return its history, the metrics of every epoch."""
     args = parse_args(argv)
-    splits = load_splits(args.data_dir, args.device)
+    torch.set_num_threads(args.threads)
     try:
-        args.log_dir.mkdir(parents=True, exist_ok=True)
-        with locked(args.log_dir):
-            history = run(args, splits)
-    except OSError as error:
-        raise Failure(f"{args.log_dir} cannot be written: {error.strerror or error}") from error
-    print(f"{args.log_dir}: final train loss {history[-1]['loss/train']:.4f}, "
-          f"test accuracy {history[-1]['accuracy/test']:.4f}; "
-          f"see it by: tensorboard --logdir {args.log_dir.parent}")
+        history = train(args)
+    except OSError as error:  # ours is a sentence; the system's has an errno, not always a file
+        reason = f"{error.filename or args.log_dir}: {error.strerror}" if error.errno else error
+        sys.exit(f"train.py: error: {reason}")
+    last = history[-1]
+    print(f"train loss {last['loss/train']:.4f}, test accuracy {last['accuracy/test']:.4f}, "
+          f"mirrored {last['accuracy/mirrored']:.4f}")
+    print(f'see it: tensorboard --logdir "{args.log_dir.parent}"')
     return history
 
 
 if __name__ == "__main__":
-    # TensorBoard's writer works in a thread, whose errors reach us by flush(): print them once.
-    threading.excepthook = lambda failure: None
-    run_script(main)
+    threading.excepthook = lambda failure: None  # TensorBoard's thread: flush() tells us its errors
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("train.py: interrupted; the same command with --resume goes on", file=sys.stderr)
+        sys.exit(130)
