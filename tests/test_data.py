@@ -1,93 +1,90 @@
+import numpy
 import torch
-from torchvision.transforms.functional import hflip, to_tensor
+from torchvision.transforms.functional import to_tensor
 
 import data
 import download
-from conftest import idx
+from conftest import idx, noise
 
 
-def numbered(n: int) -> torch.Tensor:
-    """Return n images that are all different: noise, repeatable."""
-    return torch.randint(256, (n, 28, 28), dtype=torch.uint8, generator=torch.manual_seed(1))
+def variants_by_slicing(images: torch.Tensor) -> torch.Tensor:
+    """Return the 18 variants of each image, made in numpy: (N, 2, 3, 3, 28, 28)."""
+    variants = numpy.zeros((len(images), 2, 3, 3, 28, 28), numpy.uint8)
+    cuts = (slice(1, 28), slice(27)), (slice(28), slice(28)), (slice(27), slice(1, 28))  # to, from
+    for mirrored, sources in enumerate((images.numpy(), images.numpy()[:, :, ::-1])):
+        for top, (rows, source_rows) in enumerate(cuts):
+            for left, (columns, source_columns) in enumerate(cuts):
+                cut = sources[:, source_rows, source_columns]
+                variants[:, mirrored, top, left, rows, columns] = cut
+    return torch.from_numpy(variants)
 
 
-def test_the_splits_are_the_first_55000_the_last_5000_and_the_10000_test_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "fetch", lambda data_dir: tmp_path)
+def test_the_splits_are_cut_and_mirrored_as_documented(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "find_dataset", lambda data_dir: tmp_path)
     images, labels = torch.zeros(60_000, 28, 28, dtype=torch.uint8), torch.arange(60_000) // 6_000
     images[:, 0, 0], images[:, 0, 1] = torch.arange(60_000) % 256, torch.arange(60_000) // 256
-    for name, tensor in zip(download.FILES, (images, labels.byte(), images[:10_000], labels[:10_000].byte())):
-        (tmp_path / name).write_bytes(idx(tensor))
-    splits = data.load_splits("anywhere")
-    for name, part in ("train", slice(55_000)), ("val", slice(55_000, 60_000)), ("test", slice(10_000)):
-        assert torch.equal(splits[name][0], images[part]) and torch.equal(splits[name][1], labels[part])
-        assert splits[name][0].dtype == torch.uint8 and splits[name][1].dtype == torch.int64
+    test_images, test_labels = noise(10_000), torch.arange(10_000) % 10
+    for name, tensor in zip(download.FILES, (images, labels, test_images, test_labels)):
+        (tmp_path / name).write_bytes(idx(tensor.byte()))
+    parts = {"train": slice(55_000), "train_clean": slice(10_000), "val": slice(55_000, 60_000)}
+    expected = {split: (images[part], labels[part]) for split, part in parts.items()}
+    expected["test"] = test_images, test_labels
+    expected["mirrored"] = data.mirror_half(test_images), test_labels
+    splits = data.load_splits()
+    assert list(splits) == list(expected)
+    for split, pair in expected.items():
+        assert all(torch.equal(one, other) for one, other in zip(splits[split], pair))
+    on_meta = data.load_splits(device="meta")
+    assert {tensor.device.type for pair in on_meta.values() for tensor in pair} == {"meta"}
 
 
-def test_every_augmented_image_is_a_flip_and_shift_of_its_own_source():
-    images = numbered(1000)
-    before = images.clone()
-    torch.manual_seed(0)
-    augmented = data.augment(images)
-    assert torch.equal(images, before)
-    assert augmented.dtype == torch.uint8 and augmented.shape == images.shape
-    counts = {}
-    for mirrored in (False, True):
-        source = images.flip(-1) if mirrored else images
-        padded = torch.zeros(1000, 30, 30, dtype=torch.uint8)
-        padded[:, 1:29, 1:29] = source
-        for down in range(3):
-            for right in range(3):
-                shifted = padded[:, down : down + 28, right : right + 28]
-                counts[mirrored, down, right] = (shifted == augmented).flatten(1).all(1)
-    assert torch.stack(list(counts.values())).sum(0).eq(1).all()  # each is exactly one of 18
-    share = sum(count.sum() for (mirrored, *_), count in counts.items() if mirrored) / 1000
-    assert 0.45 < share < 0.55
-    assert all(25 <= count.sum() <= 90 for count in counts.values())  # 1000 / 18 = 56 expected
+def test_the_same_half_of_the_images_is_mirrored_whatever_else_is_drawn():
+    images, before, state = noise(1000), noise(1000), torch.manual_seed(3).get_state()
+    mirrored = data.mirror_half(images)
+    assert torch.equal(state, torch.get_rng_state()) and torch.equal(images, before)
+    kept = (mirrored == images).flatten(1).all(1)
+    flipped = (mirrored == images.flip(2)).flatten(1).all(1)
+    assert kept.sum() == flipped.sum() == 500 and (kept ^ flipped).all()
+    assert 200 < flipped[:500].sum() < 300 and 200 < flipped[::2].sum() < 300  # from everywhere
+    torch.rand(1)
+    assert torch.equal(mirrored, data.mirror_half(images))
 
 
-def test_an_epoch_visits_every_example_once_in_an_order_that_changes():
-    images, labels = numbered(500), torch.arange(500)
-    torch.manual_seed(0)
-    first_images, first_labels = data.draw_epoch(images, labels, augmented=False)
-    second_images, second_labels = data.draw_epoch(images, labels, augmented=False)
-    for some_images, some_labels in (first_images, first_labels), (second_images, second_labels):
-        assert torch.equal(some_labels.sort().values, labels)
-        assert torch.equal(some_images, images[some_labels])  # every label stays with its image
-    assert not torch.equal(first_labels, second_labels) and not torch.equal(first_labels, labels)
+def test_ordered_batches_hold_what_totensor_makes():
+    images, labels = noise(2500), torch.arange(2500)
+    batch_images, batch_labels = zip(*data.ordered_batches(images, labels))
+    assert [len(batch) for batch in batch_images] == [1000, 1000, 500]
+    expected = torch.cat([to_tensor(image.numpy()) for image in images])
+    assert torch.equal(torch.cat(batch_images), expected)
+    assert torch.equal(torch.cat(batch_labels), labels)
 
 
-def test_labels_stay_with_their_images_when_augmented():
-    images = torch.arange(200, dtype=torch.uint8)[:, None, None].expand(-1, 28, 28).contiguous()
-    torch.manual_seed(0)
-    augmented, labels = data.draw_epoch(images, torch.arange(200), augmented=True)
-    assert torch.equal(augmented[:, 14, 14].long(), labels)
-    assert torch.equal(labels.sort().values, torch.arange(200))
+def draw(images, variants=None, batch_size=128, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an epoch's images and their numbers in the set; check the sizes of its batches."""
+    torch.manual_seed(seed)
+    labels = torch.arange(len(images))
+    batches = list(data.shuffled_batches(images, labels, batch_size, variants))
+    assert [len(batch) for _, batch in batches] == [len(part) for part in labels.split(batch_size)]
+    return tuple(map(torch.cat, zip(*batches)))
 
 
-def test_the_same_seed_draws_the_same_epoch():
-    images, labels = numbered(100), torch.arange(100)
-    epochs = []
-    for seed in (3, 3, 4):
-        torch.manual_seed(seed)
-        epochs.append(data.draw_epoch(images, labels, augmented=True))
-    assert torch.equal(epochs[0][0], epochs[1][0]) and torch.equal(epochs[0][1], epochs[1][1])
-    assert not torch.equal(epochs[0][0], epochs[2][0])
+def test_an_epoch_holds_every_example_once_in_an_order_that_the_seed_decides():
+    images = noise(500)
+    drawn, numbers = draw(images)
+    assert torch.equal(numbers.sort().values, torch.arange(500))
+    assert torch.equal(drawn, images[numbers] / 255)  # every label stays with its image
+    assert torch.equal(draw(images, batch_size=999)[1], numbers)
+    assert not torch.equal(draw(images, seed=1)[1], numbers)
 
 
-def test_batches_hold_what_totensor_makes_and_the_last_one_the_rest():
-    images, labels = numbered(10), torch.arange(10)
-    batches = list(data.batches(images, labels, 4))
-    assert [len(some_labels) for _, some_labels in batches] == [4, 4, 2]
-    together = torch.cat([some_images for some_images, _ in batches])
-    assert torch.equal(together, torch.cat([to_tensor(image.numpy()) for image in images]))
-    assert torch.equal(torch.cat([some_labels for _, some_labels in batches]), labels)
-    (whole, _), = data.batches(images, labels, 1_000_000)
-    assert torch.equal(whole, together)
-
-
-def test_mirroring_is_left_to_right():
-    images = numbered(2000)
-    torch.manual_seed(0)
-    augmented = data.augment(images)
-    unshifted = augmented.eq(hflip(images)).flatten(1).all(1)
-    assert unshifted.any() and not augmented.eq(images.flip(1)).flatten(1).all(1).any()
+def test_augmentation_keeps_the_order_and_draws_one_of_the_18_variants_of_each_image():
+    images, references = noise(2000), variants_by_slicing(noise(2000))
+    variants = data.make_variants(images)
+    assert torch.equal(variants, references)
+    assert variants.untyped_storage().nbytes() == 2000 * 2 * 30 * 30  # they are views
+    drawn, numbers = draw(images, variants)
+    assert torch.equal(numbers, draw(images)[1])  # runs of a seed see the same order
+    found = drawn.unsqueeze(1) == references[numbers].flatten(1, 3) / 255
+    found = found.flatten(2).all(2)  # (2000, 18)
+    assert found.sum(1).eq(1).all() and 930 < found[:, 9:].sum() < 1070  # half are mirrored
+    assert found.sum(0).min() > 70 and found.sum(0).max() < 160  # 111 are expected

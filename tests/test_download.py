@@ -1,138 +1,134 @@
 import gzip
+import http.server
 import os
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
+from torchvision.datasets import FashionMNIST
 
 import download
-from download import Failure, fetch
-from train import main as train_main
+import train
+from conftest import ROOT
+from download import find_dataset, torchvision_download
 
 
-@pytest.fixture
-def package(contents, tmp_path, monkeypatch):
-    """Put the made-up files where Debian's package would have them; let the other ways fail."""
-    folder = tmp_path / "package"
-    folder.mkdir()
+def pack(folder, contents):
+    folder.mkdir(parents=True)
     for name, content in contents.items():
         (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
-    monkeypatch.setattr(download, "PACKAGE_DIR", folder)
-    monkeypatch.setattr(download, "torchvision_download", fail)
-    monkeypatch.setattr(download, "debian_package", fail)
     return folder
 
 
 def fail(scratch):
-    raise OSError("no network")
+    raise OSError("no\nnetwork")
 
 
-def test_intact_files_are_used_as_they_are(data_dir, monkeypatch):
-    monkeypatch.setattr(download, "fetch_contents", lambda names: pytest.fail(f"fetches {names}"))
-    assert fetch(data_dir) == data_dir / "FashionMNIST" / "raw"
+@pytest.fixture
+def package(data_dir, contents, tmp_path, monkeypatch):
+    """Put the made-up files where Debian's package would have them; let both downloads fail."""
+    monkeypatch.setattr(download, "PACKAGE_DIR", pack(tmp_path / "package", contents))
+    monkeypatch.setattr(download, "torchvision_download", fail)
+    monkeypatch.setattr(download, "debian_download", fail)
+    return tmp_path / "package"
 
 
-def test_missing_files_come_from_the_installed_package(data_dir, package, contents, tmp_path):
-    raw = fetch(tmp_path / "new")
-    assert {path.name: path.read_bytes() for path in raw.iterdir()} == contents
+def files(raw) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in raw.iterdir() if path.suffix != ".gz"}
 
 
-def test_the_ways_to_find_the_files_are_tried_in_their_order(data_dir, package, contents, tmp_path, monkeypatch):
-    tried = []
+def test_intact_files_are_used_as_they_are_and_nothing_is_made(data_dir, monkeypatch):
+    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("fetches"))
+    before = (data_dir / "FashionMNIST" / "raw").stat().st_mtime_ns
+    assert find_dataset(data_dir).stat().st_mtime_ns == before
 
-    def works(scratch):
-        tried.append("debian")
-        return package
 
+def test_missing_files_come_from_beside_them_the_package_torchvision_or_debian_in_this_order(
+        package, contents, tmp_path, monkeypatch):
+    raw, tried, (one, *_) = tmp_path / "new" / "FashionMNIST" / "raw", [], contents
+    good = {place: pack(tmp_path / place, contents) for place in ("torchvision", "debian")}
+    pack(raw, contents)
+    for name in "torchvision", "debian":
+        monkeypatch.setattr(download, f"{name}_download", lambda _, name=name: tried.append(name) or good[name])
+    for place, so_far in ((raw, []), (package, []), (good["torchvision"], ["torchvision"]),
+                          (good["debian"], ["torchvision", "torchvision", "debian"])):
+        assert files(find_dataset(tmp_path / "new")) == contents and tried == so_far
+        (raw / one).unlink()  # the others stay, and this source is damaged for the next time
+        (place / f"{one}.gz").write_bytes(gzip.compress(b"?"))
+    with pytest.raises(OSError, match=f"{package}/{one}.gz is damaged"):
+        find_dataset(tmp_path / "new")
+
+
+def test_without_data_and_network_one_line_names_the_places_and_the_remedies(package, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "PACKAGE_DIR", tmp_path / "not installed")
-    monkeypatch.setattr(download, "torchvision_download", lambda scratch: tried.append("torchvision") or fail(scratch))
-    monkeypatch.setattr(download, "debian_package", works)
-    raw = fetch(tmp_path / "new")
-    assert tried == ["torchvision", "debian"]
-    assert {path.name: path.read_bytes() for path in raw.iterdir()} == contents
+    with pytest.raises(SystemExit) as exit_info:
+        download.main(["--data-dir", str(tmp_path / "new")])
+    for words in ("download.py: error: ", "internet", "package dataset-fashion-mnist", "no network",
+                  "not installed", f"save its four .gz files in {tmp_path}/new/FashionMNIST/raw"):
+        assert words in exit_info.value.code
+    assert "\n" not in exit_info.value.code and not (tmp_path / "new").exists()
 
 
-def test_without_data_and_network_one_line_names_both_remedies(data_dir, package, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PACKAGE_DIR", tmp_path / "not installed")
-    with pytest.raises(Failure, match=r"internet or install Debian's package dataset-fashion-mnist") as failure:
-        fetch(tmp_path / "new")
-    assert "\n" not in str(failure.value)
-    assert not list((tmp_path / "new" / "FashionMNIST" / "raw").iterdir())
+def test_torchvision_downloads_with_a_word_and_gives_a_silent_server_up(
+        package, contents, tmp_path, monkeypatch, capsys):
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        log_message = None
+
+        def __init__(self, *args):
+            self.log_message = lambda *_: None
+            super().__init__(*args, directory=package)
+
+    silent, server = socket.create_server(("127.0.0.1", 0)), http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(FashionMNIST, "resources", [(f"{name}.gz", None) for name in contents])
+    monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    assert files(torchvision_download(tmp_path / "a")) == contents
+    assert "downloading Fashion-MNIST" in capsys.readouterr().err
+    server.shutdown()
+    monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    with pytest.raises((OSError, RuntimeError)):
+        torchvision_download(tmp_path / "b")
+    socket.setdefaulttimeout(None)
 
 
-def test_a_damaged_source_is_not_used(data_dir, package, tmp_path, contents):
-    name = next(iter(contents))
-    (package / f"{name}.gz").write_bytes(gzip.compress(contents[name][:-1] + b"?", 1))
-    with pytest.raises(Failure, match="wrong SHA-256"):
-        fetch(tmp_path / "new")
+def flip(content):
+    return content[:99] + bytes([content[99] ^ 1]) + content[100:]
 
 
-DAMAGES = {
-    "cut": lambda content: content[:100],
-    "padded": lambda content: content + b"\0",
-    "empty": lambda content: b"",
-    "wrong magic number": lambda content: b"\1" + content[1:],
-    "one bit flipped": lambda content: content[:99] + bytes([content[99] ^ 1]) + content[100:],
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_named_and_fetched_again(data_dir, package, contents, capsys, damage):
+@pytest.mark.parametrize("damage", [lambda c: c[:100], lambda c: c + b"\0", lambda c: b"", flip])
+def test_a_file_that_is_not_fashion_mnists_is_named_and_neither_used_nor_overwritten(
+        package, data_dir, contents, tmp_path, damage):
     for name, content in contents.items():
         path = data_dir / "FashionMNIST" / "raw" / name
-        path.write_bytes(DAMAGES[damage](content))
-        fetch(data_dir)
-        assert f"{path}: damaged" in capsys.readouterr().err
-        assert path.read_bytes() == content
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_never_trained_on(data_dir, package, contents, tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(download, "PACKAGE_DIR", tmp_path / "not installed")
-    for name, content in contents.items():
-        path = data_dir / "FashionMNIST" / "raw" / name
-        path.write_bytes(DAMAGES[damage](content))
-        with pytest.raises(Failure, match="cannot be fetched"):
-            train_main(["--data-dir", str(data_dir), "--log-dir", str(tmp_path / "run")])
-        assert not (tmp_path / "run").exists()
+        path.write_bytes(damage(content))
+        with pytest.raises(SystemExit, match=f"^train.py: error: {path} is .*; move or delete it$"):
+            train.main(["--data-dir", str(data_dir), "--log-dir", str(tmp_path / "run")])
+        assert not (tmp_path / "run").exists() and path.read_bytes() == damage(content)
         path.write_bytes(content)
 
 
-def test_a_directory_in_the_place_of_a_file_is_named(data_dir, package, contents):
+def test_a_place_that_cannot_be_read_or_written_is_named_and_no_part_is_left(
+        package, data_dir, contents, tmp_path, monkeypatch):
     path = data_dir / "FashionMNIST" / "raw" / next(iter(contents))
+    flags = ["--data-dir", str(data_dir), "--log-dir", str(tmp_path / "run")]
     path.unlink()
     path.mkdir()
-    with pytest.raises(Failure, match=f"{path} cannot be written"):
-        fetch(data_dir)
-    assert not list(path.parent.glob("*.tmp"))
+    with pytest.raises(SystemExit, match=f"^train.py: error: {path}: Is a directory$"):
+        train.main(flags)
+    path.rmdir()
+    monkeypatch.setattr(os, "replace", lambda *_: fail(None))
+    with pytest.raises(SystemExit, match=f"^train.py: error: {path.parent} cannot be written"):
+        train.main(flags)
+    assert sorted(files(path.parent)) == sorted(set(contents) - {path.name})
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_is_named_and_fetched_again(data_dir, package, contents, capsys):
-    path = data_dir / "FashionMNIST" / "raw" / next(iter(contents))
-    path.chmod(0)
-    fetch(data_dir)
-    assert f"{path}: " in capsys.readouterr().err and path.read_bytes()
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    download.write_whole(path, b"old")
-
-    def fsync(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(Failure, match=f"{path} cannot be written: No space left on device"):
-        download.write_whole(path, b"new")
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
-
-
-def test_two_processes_that_start_on_an_empty_folder_both_succeed(package, small_files, contents, tmp_path):
-    script = (f"import download; download.FILES = {small_files!r}; download.PACKAGE_DIR = "
-              f"download.Path({str(package)!r}); download.main(['--data-dir', {str(tmp_path / 'new')!r}])")
-    processes = [subprocess.Popen([sys.executable, "-c", script], cwd=os.path.dirname(download.__file__))
+def test_four_processes_that_start_on_an_empty_folder_at_once_all_succeed(package, contents, tmp_path):
+    code = (f"import download; download.FILES = {download.FILES}; download.PACKAGE_DIR = "
+            f"download.Path({str(package)!r}); download.main(['--data-dir', {str(tmp_path / 'new')!r}])")
+    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
                  for _ in range(4)]
-    assert [process.wait() for process in processes] == [0] * 4
-    raw = tmp_path / "new" / "FashionMNIST" / "raw"
-    assert {path.name: path.read_bytes() for path in raw.iterdir()} == contents
+    assert [b"verified" in process.communicate()[0] for process in processes] == [True] * 4
+    assert files(tmp_path / "new" / "FashionMNIST" / "raw") == contents

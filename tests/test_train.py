@@ -1,441 +1,330 @@
-import json
-import math
+import importlib
 import os
 import re
 import resource
 import signal
-import subprocess
+import sys
 import threading
 import time
+from unittest.mock import DEFAULT, Mock
 
+import numpy
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-import download
-import evaluate
 import train
-from conftest import ROOT, checkpoint, equal
-from data import batches
-from download import Failure
-from init import initialize
+from conftest import EXPERIMENTS, ROOT, checkpoint, noise, read_events, scalars
 from model import MLP
 
-SCALARS = {
-    "loss/train", "loss/val", "loss/test", "accuracy/val", "accuracy/test", "learning_rate",
-    "gradient_norm/hidden.weight", "gradient_norm/hidden.bias",
-    "gradient_norm/output.weight", "gradient_norm/output.bias",
-}
-EXPERIMENTS = {
-    "vanilla": (),
-    "zero": ("--init", "zero"),
-    "xavier": ("--init", "xavier"),
-    "xavier-augment": ("--init", "xavier", "--augment"),
-    "xavier-augment-dropout": ("--init", "xavier", "--augment", "--dropout", "0.5"),
-}
+SPLITS = ["train_clean", "val", "test", "mirrored"]
+CRITERION = nn.CrossEntropyLoss()
 
 
-def read_events(log_dir) -> EventAccumulator:
-    return EventAccumulator(str(log_dir), {"scalars": 0, "images": 0, "tensors": 0, "histograms": 0}).Reload()
+def same(one, other) -> bool:
+    """Return whether two checkpoints, or parts of them, are equal bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
-def scalars(log_dir) -> dict[str, list[tuple[int, float]]]:
-    """Return {tag: [(step, value), ...]} as TensorBoard reads them."""
-    events = read_events(log_dir)
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+def examples(n: int, size: int) -> list:
+    """Return batches of n images of noise, the last one short."""
+    return list(zip((noise(n) / 255).split(size), (torch.arange(n) % 10).split(size)))
 
 
-# ---- What the lesson claims
-
-
-def test_the_network_learns(run):
-    history = run("--epochs", 3, "--batch-size", 10)
-    assert history[0]["loss/train"] > history[-1]["loss/train"]
-    assert history[-1]["loss/val"] < 0.5 and history[-1]["accuracy/test"] > 0.9
-
-
-def test_zero_init_trains_only_the_output_bias(run, tmp_path):
-    history = run("--init", "zero", "--epochs", 10)
-    weights = checkpoint(tmp_path / "run")["model"]
-    assert weights["output.bias"].all()
-    for name in ("hidden.weight", "hidden.bias", "output.weight"):
-        assert not weights[name].any()
-        assert all(metrics[f"gradient_norm/{name}"] == 0 for metrics in history)
-    assert all(metrics["gradient_norm/output.bias"] > 0 for metrics in history)
-
-
-def test_zero_init_ends_at_the_entropy_of_the_class_frequencies():
-    torch.manual_seed(0)
-    images = torch.randint(256, (10, 28, 28), dtype=torch.uint8)
-    labels = torch.tensor([0] * 5 + [1] * 3 + [2] * 2)
-    model = MLP()
-    initialize(model, "zero")
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    for _ in range(2000):
-        loss = train.train_epoch(model, nn.CrossEntropyLoss(), optimizer, images, labels, 10)
-    entropy = -sum(p * math.log(p) for p in (0.5, 0.3, 0.2))
-    assert loss == pytest.approx(entropy, abs=0.003)
-
-
-def test_softmax_applied_twice_does_not_train_under_1_46():
-    class SoftmaxTwice(MLP):
-        def forward(self, images):
-            return super().forward(images).softmax(1)
-
-    torch.manual_seed(0)
-    images = torch.randint(256, (20, 28, 28), dtype=torch.uint8)
-    labels = torch.arange(20) % 10
-    losses = []
-    for model in MLP(), SoftmaxTwice():
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for _ in range(300):
-            loss = train.train_epoch(model, nn.CrossEntropyLoss(), optimizer, images, labels, 20)
-        losses.append(loss)
-    assert losses[0] < 0.1 and losses[1] > 1.46
-
-
-def test_the_loss_is_the_mean_over_examples_even_when_the_last_batch_is_short():
-    torch.manual_seed(0)
-    images, labels = torch.randint(256, (101, 28, 28), dtype=torch.uint8), torch.arange(101) % 10
-    labels[100], images[100] = 9, 255  # alone in its batch: a mean of batch means overrates it
-    model = MLP()
-    (batch, _), = batches(images, labels, 101)
-    expected = nn.functional.cross_entropy(model(batch), labels).item()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    loss = train.train_epoch(model, nn.CrossEntropyLoss(), optimizer, images, labels, 50)
-    assert loss == pytest.approx(expected, rel=1e-6)
+def by_hand(model: MLP, images, labels) -> tuple[float, float]:
+    """Return the mean cross-entropy and the accuracy, computed in float64 numpy."""
+    w1, b1, w2, b2 = (p.detach().double().numpy() for p in model.parameters())
+    x = numpy.maximum(images.double().flatten(1).numpy() @ w1.T + b1, 0) @ w2.T + b2
+    losses = numpy.log(numpy.exp(x).sum(1)) - x[numpy.arange(len(x)), labels]
+    return losses.mean(), (x.argmax(1) == labels.numpy()).mean()
 
 
 def test_train_epoch_takes_the_steps_of_plain_sgd():
     torch.manual_seed(0)
-    images, labels = torch.randint(256, (70, 28, 28), dtype=torch.uint8), torch.arange(70) % 10
-    model = MLP()
+    model, batches = MLP(), examples(70, 32)
     weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    train.train_epoch(model, nn.CrossEntropyLoss(), optimizer, images, labels, 32)
-    for some_images, some_labels in batches(images, labels, 32):
-        logits = torch.func.functional_call(MLP(), weights, (some_images,))
-        loss = (logits.logsumexp(1) - logits[range(len(some_labels)), some_labels]).mean()
-        gradients = torch.autograd.grad(loss, weights.values())
-        for weight, gradient in zip(weights.values(), gradients):
+    model.hidden.weight.grad = torch.ones(100, 784)  # left over from something else
+    train.train_epoch(model, CRITERION, torch.optim.SGD(model.parameters(), lr=0.5), batches)
+    for images, labels in batches:
+        logits = torch.func.functional_call(MLP(), weights, (images,))
+        loss = (logits.logsumexp(1) - logits[range(len(labels)), labels]).mean()
+        for weight, gradient in zip(weights.values(), torch.autograd.grad(loss, weights.values())):
             weight.data -= 0.5 * gradient
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter, weights[name])
 
 
-def test_the_scheduler_lowers_the_learning_rate_when_the_validation_loss_stalls(run):
-    # With so small a rate nothing moves: after the first epoch come three without improvement.
-    history = run("--lr", 1e-6, "--epochs", 6)
-    rates = [metrics["learning_rate"] for metrics in history]
-    assert rates == pytest.approx([1e-6] * 4 + [1e-7] * 2)
+def test_losses_and_accuracy_are_means_over_the_examples_and_dropout_is_on_in_training_only():
+    torch.manual_seed(0)
+    model, batches, modes = MLP(dropout=0.5), examples(101, 50), []
+    batches[-1][0].fill_(1)  # one image alone: a mean of batch means would overrate it
+    loss, accuracy = by_hand(model, *map(torch.cat, zip(*batches)))
+    model.register_forward_hook(lambda *_: modes.append((model.training, torch.is_grad_enabled())))
+    for _ in range(2):
+        measured = train.evaluate(model, CRITERION, batches)
+        assert measured == pytest.approx((loss, accuracy), rel=1e-5)
+        model.dropout.p = 0.0  # to know what is expected
+        still = torch.optim.SGD(model.parameters(), lr=0.0)
+        assert train.train_epoch(model, CRITERION, still, batches) == pytest.approx(loss, rel=1e-5)
+        model.dropout.p = 0.5
+    assert modes == ([(False, False)] * 3 + [(True, True)] * 3) * 2
+
+
+def test_zero_init_trains_only_the_output_bias(run, tmp_path):
+    run("--init", "zero", "--epochs", 5)
+    logged = scalars(tmp_path / "run")
+    for name, weight in checkpoint(tmp_path / "run")["model"].items():
+        moved = name == "output.bias"
+        assert bool(weight.any()) == moved
+        assert all((norm > 0) == moved for _, norm in logged[f"gradient_norm/{name}"])
+
+
+def test_the_network_learns_and_its_final_weights_are_measured_on_all_splits(run, tmp_path, data_dir):
+    history = run("--epochs", 3, "--batch-size", 10, "--augment", "--dropout", 0.2, "--hidden", 50)
+    tags = ["loss/train", *(f"{kind}/{split}" for split in SPLITS for kind in ("loss", "accuracy"))]
+    assert [list(metrics) for metrics in history] == [[*tags, "learning_rate"]] * 3
+    assert history[0]["loss/train"] > history[2]["loss/train"] and history[2]["accuracy/test"] > 0.9
+    model = MLP(50)
+    model.load_state_dict(checkpoint(tmp_path / "run")["model"])
+    for split, (images, labels) in train.load_splits(data_dir).items():
+        if split != "train":
+            measured = history[2][f"loss/{split}"], history[2][f"accuracy/{split}"]
+            assert measured == pytest.approx(by_hand(model, images / 255, labels), rel=1e-4)
 
 
 def test_the_scheduler_looks_at_the_validation_loss_alone(run, monkeypatch):
-    values = iter([1.0, 9, 2.0, 8, 2.0, 7, 2.0, 6, 2.0, 5])  # val, test, val, test, ...
-    monkeypatch.setattr(train, "evaluate", lambda model, images, labels: (next(values), 0.5))
-    assert [m["learning_rate"] for m in run("--epochs", 5)] == pytest.approx([0.2] * 4 + [0.02])
+    losses = [[epoch + 1 if split == "val" and epoch < 2 else 2 if split == "val" else 9 - epoch
+               for split in SPLITS] for epoch in range(6)]  # val: 1 2 2 2 2 2, the others: 9 8 7 ...
+    monkeypatch.setattr(train, "evaluate", Mock(side_effect=[(loss, 0.5) for loss in sum(losses, [])]))
+    rates = [metrics["learning_rate"] for metrics in run("--epochs", 6)]
+    assert rates == pytest.approx([0.2] * 4 + [0.02] * 2)
 
 
-def test_shuffling_the_test_labels_changes_no_weight(run, tmp_path, monkeypatch):
-    flags = "--lr", 2, "--epochs", 8  # so large a rate that the scheduler has to act
-    run(*flags)
+def test_shuffled_test_labels_change_no_weight_and_one_seed_gives_the_same_bits(run, tmp_path, monkeypatch):
+    flags = "--augment", "--dropout", 0.5, "--lr", 2, "--epochs", 8  # a rate that has to fall
+    for name, seed in ("run", 0), ("again", 0), ("other", 1):
+        run(*flags, "--seed", seed, log_dir=tmp_path / name)
     load_splits = train.load_splits
 
     def shuffled(*args):
-        splits = load_splits(*args)
-        images, labels = splits["test"]
-        splits["test"] = images, labels[torch.randperm(len(labels))]
-        return splits
+        return {split: (images, labels if split in ("train", "val") else labels.flip(0))
+                for split, (images, labels) in load_splits(*args).items()}
 
     monkeypatch.setattr(train, "load_splits", shuffled)
     run(*flags, log_dir=tmp_path / "shuffled")
-    one, other = checkpoint(tmp_path / "run"), checkpoint(tmp_path / "shuffled")
-    assert one["history"][-1]["loss/test"] != other["history"][-1]["loss/test"]
-    assert one["history"][-1]["learning_rate"] < 2
-    for part in ("model", "optimizer", "scheduler"):
-        assert equal(one[part], other[part])
+    first, again, other, shuffled = (
+        checkpoint(tmp_path / name) for name in ("run", "again", "other", "shuffled"))
+    assert same(first, again) and not same(first["model"], other["model"])
+    assert first["history"][-1]["loss/test"] != shuffled["history"][-1]["loss/test"]
+    assert first["history"][-1]["learning_rate"] < 2
+    assert all(same(first[part], shuffled[part]) for part in ("model", "optimizer", "scheduler"))
 
 
-def test_the_same_seed_repeats_bit_for_bit_and_another_does_not(run, tmp_path):
-    for name, seed in ("a", 7), ("b", 7), ("c", 8):
-        run("--augment", "--dropout", 0.5, "--epochs", 2, "--seed", seed, log_dir=tmp_path / name)
-    a, b, c = (checkpoint(tmp_path / name) for name in "abc")
-    assert equal(a, b)
-    assert not equal(a["model"], c["model"])
+def test_runs_of_a_seed_see_the_same_order_and_two_seeds_share_no_epoch(run, tmp_path, monkeypatch):
+    orders = []
+    monkeypatch.setattr(train, "train_epoch", lambda *args: orders.append(
+        tuple(torch.cat([labels for _, labels in args[-1]]).tolist())) or 1.0)
+    monkeypatch.setattr(train, "evaluate", lambda *_: (1.0, 0.5))
+    monkeypatch.setattr(train, "log_epoch", lambda *_: None)
+    runs = [*EXPERIMENTS.values(), *(["--seed", seed] for seed in (1, 2, 3))]
+    for i, flags in enumerate(runs):
+        run(*flags, "--epochs", 3, log_dir=tmp_path / str(i))
+    assert orders[:15] == orders[:3] * 5 and len(set(orders)) == 4 * 3
 
 
-def test_augmentation_and_dropout_raise_the_training_loss(run, tmp_path):
-    losses = [run(*flags, "--epochs", 4, log_dir=tmp_path / name)[-1]["loss/train"]
-              for name, flags in EXPERIMENTS.items() if name.startswith("xavier")]
-    assert losses == sorted(losses)
+def test_a_run_that_dies_at_any_step_is_resumed_to_the_same_bits(run, tmp_path, monkeypatch):
+    flags = "--augment", "--dropout", 0.5, "--epochs", 6, "--batch-size", 300, "--lr", 1
+    run(*flags)
+    for module, name, call in ((train, "train_epoch", 1), (train, "log_epoch", 3), (os, "replace", 1),
+                               (train, "save_checkpoint", 2), (train, "log_end", 1)):
+        dying = Mock(wraps=getattr(module, name), side_effect=[DEFAULT] * (call - 1) + [KeyboardInterrupt])
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, name, dying)
+            run(*flags, "--resume", log_dir=tmp_path / "died")
+    run(*flags, "--resume", log_dir=tmp_path / "died")
+    one, other = tmp_path / "run", tmp_path / "died"
+    assert same(checkpoint(one), checkpoint(other)) and scalars(one) == scalars(other)
+    for tag in "inputs", "filters", "mistakes":
+        images = [[event.encoded_image_string for event in read_events(run_dir).Images(tag)]
+                  for run_dir in (one, other)]
+        assert images[0] == images[1]
+    names = [path.name.split(".")[0] for path in other.iterdir()]
+    assert sorted(names) == ["checkpoint"] + ["events"] * 6
 
 
-# ---- What a run leaves behind
+def test_a_killed_run_goes_on_as_if_nothing_had_been(run, start, tmp_path):
+    flags = "--augment", "--dropout", "0.5", "--epochs", "25", "--batch-size", "10"
+    process = start(*flags, "--log-dir", tmp_path / "run")
+    run(*flags, log_dir=tmp_path / "whole")
+    assert any(line.startswith("    2 ") for line in process.stdout)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and len(checkpoint(tmp_path / "run")["history"]) < 25
+    time.sleep(1)  # TensorBoard reads event files in the order of the seconds in their names
+    run(*flags, "--resume")
+    assert same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "run"))
+    assert scalars(tmp_path / "whole") == scalars(tmp_path / "run")
 
 
-def test_the_event_file_holds_all_tags_with_the_right_steps(run, tmp_path):
-    history = run("--augment", "--epochs", 6)
-    assert sorted(path.name.split(".")[0] for path in (tmp_path / "run").iterdir()) == ["checkpoint", "events"]
-    logged = scalars(tmp_path / "run")
-    assert logged.keys() == SCALARS
-    for tag, points in logged.items():
-        assert points == [(i + 1, pytest.approx(m[tag])) for i, m in enumerate(history)]
-    events = read_events(tmp_path / "run")
-    histograms = events.Tags()["histograms"]
-    names = ["hidden.bias", "hidden.weight", "output.bias", "output.weight"]
-    assert sorted(histograms) == [f"{kind}/{name}" for kind in ("gradients", "weights") for name in names]
-    assert all([e.step for e in events.Histograms(tag)] == [1, 2, 3, 4, 5, 6] for tag in histograms)
-    assert {tag: [e.step for e in events.Images(tag)] for tag in events.Tags()["images"]} == {
-        "batch": [1], "filters": [0, 5], "mistakes": [6]}
-    texts = {tag: events.Tensors(tag) for tag in events.Tags()["tensors"]}
-    assert {tag: [e.step for e in values] for tag, values in texts.items()} == {
-        "confusion_matrix/text_summary": [6], "flags/text_summary": [6]}
-    (flags,) = texts["flags/text_summary"][0].tensor_proto.string_val
-    assert b"| augment | True |" in flags and b"| lr | 0.2 |" in flags
-    (matrix,) = texts["confusion_matrix/text_summary"][0].tensor_proto.string_val
-    counts = [[int(cell) for cell in line.split("|")[2:-1]] for line in matrix.decode().splitlines()[2:]]
-    assert sum(map(sum, counts)) == 300  # the test images
-    right = sum(row[i] for i, row in enumerate(counts))
-    assert right / 300 == pytest.approx(history[-1]["accuracy/test"])
-    assert {"_hparams_/session_start_info", "_hparams_/experiment"} <= events.summary_metadata.keys()
+def test_what_the_checkpoint_holds_is_in_tensorboard_already(run, tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(train, "save_checkpoint", lambda *_: logged.append(
+        len(scalars(tmp_path / "run")["loss/train"])))
+    run("--epochs", 2)
+    assert logged == [1, 2]
 
 
-def test_the_histograms_hold_the_weights_of_the_checkpoint(run, tmp_path):
+def test_more_epochs_train_on_whatever_keys_another_pytorch_gave_the_scheduler(
+        run, tmp_path, data_dir, monkeypatch, capsys):
+    run("--epochs", 4, log_dir=tmp_path / "whole")
+    monkeypatch.chdir(tmp_path)
+    train.main(["--epochs", "2", f"--data-dir={data_dir}"])
+    path = train.Path("runs/vanilla/checkpoint.pt")
+    content = checkpoint(path.parent)
+    content["scheduler"].pop("default_min_lr", None)  # as in 2.4, which has "verbose" instead
+    torch.save(content | {"scheduler": content["scheduler"] | {"verbose": False}}, path)
+    history = train.main(["--epochs", "4", "--resume", f"--data-dir={data_dir}"])
+    assert same(checkpoint("whole")["model"], checkpoint(path.parent)["model"])
+    assert len(history) == 4 == checkpoint(path.parent)["settings"]["epochs"]
+    before = sorted(path.parent.iterdir())
+    assert train.main(["--epochs", "3", "--resume", "--data-dir", "gone"]) == history  # needs none
+    assert before == sorted(path.parent.iterdir())
+    assert "runs/vanilla: finished already, 4 epochs" in capsys.readouterr().out
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):  # unpickling writes a file
+        return open, (str(self.path), "w")
+
+
+def test_a_checkpoint_that_cannot_be_resumed_gets_one_line_and_stays(run, tmp_path):
     run("--epochs", 1)
-    weight = checkpoint(tmp_path / "run")["model"]["hidden.weight"]
-    histogram = read_events(tmp_path / "run").Histograms("weights/hidden.weight")[0].histogram_value
-    assert histogram.num == weight.numel()
-    assert histogram.sum == pytest.approx(weight.sum().item(), rel=1e-4)
-    assert histogram.max == pytest.approx(weight.max().item())
+    path = tmp_path / "run" / "checkpoint.pt"
+    whole, good = path.read_bytes(), checkpoint(tmp_path / "run")
+    damaged, flags = "damaged", good["settings"] | {"lr": 0.1, "batch_size": 5}
+    network = good["model"] | {"hidden.weight": torch.zeros(50, 784)}
+    for content, reason in (
+            (b"", damaged), (b"hello\n", damaged), (whole[:-1], damaged), ([1, 2], damaged),
+            ({"state_dict": {}}, damaged), (good | {"history": Harmful(tmp_path / "x")}, damaged),
+            (good | {"model": network}, "the network in model.py is not the one that was saved"),
+            (good | {"settings": flags}, "--batch-size was 5 and is 128, --lr was 0.1 and is 0.2")):
+        path.unlink()
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        before = path.read_bytes()
+        with pytest.raises(SystemExit, match=f"^train.py: error: {path}.*{reason}.*$") as exit_info:
+            run("--epochs", 2, "--resume")
+        assert "\n" not in exit_info.value.code and "delete" not in exit_info.value.code
+        assert path.read_bytes() == before and not (tmp_path / "x").exists()
 
 
-def test_the_console_shows_every_number_of_every_epoch(run, capsys):
-    history = run("--epochs", 2)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and "79,510 parameters" in lines[0] and "tensorboard" in lines[-1]
-    for metrics, line in zip(history, lines[1:3]):
-        for tag, value in metrics.items():
-            digits = ".3g" if "norm" in tag else "g" if tag == "learning_rate" else ".4f"
-            assert f" {value:{digits}}" in line
+@pytest.mark.parametrize("flags", [
+    "--dropout 1", "--dropout nan", "--dropout -0.1", "--epochs 0", "--epochs 1.5", "--lr inf",
+    "--lr 0", "--lr nan", "--hidden 0", "--batch-size 0", "--seed -1", "--seed 100000", "--threads 0",
+    "--init he", "--device meta", "--device nonsense", "--data-dir {}/file", "--log-dir {}/file",
+    "--log-dir {}/events", "--log-dir {}/checkpoint", "--drop 0.5"])
+def test_bad_input_gets_one_line_and_code_2_before_any_work(flags, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("began to work"))
+    for name in "file", "events/events.out.tfevents.1", "checkpoint/checkpoint.pt":
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit, match="^2$"):
+        train.main(["--log-dir", str(tmp_path / "new"), *flags.format(tmp_path).split()])
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and ": error: " in errors
+    assert flags.split("/" if "/" in flags else " ")[-1 if "/" in flags else 0] in errors
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_default_directory_tells_what_differs_from_the_defaults():
+@pytest.mark.parametrize("lr", [1e8, 1e6])  # nan, and a finite loss of about 1e23
+def test_a_loss_that_explodes_stops_the_run_with_the_remedy(run, tmp_path, lr):
+    with pytest.raises(SystemExit, match="^train.py: error: the loss of epoch 1 .* --lr lower"):
+        run("--lr", lr, "--batch-size", 20)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert "loss/train" not in scalars(tmp_path / "run")
+
+
+@pytest.mark.parametrize("limit", [20_000, 200_000, 600_000])
+def test_a_full_disk_gets_one_line_and_leaves_the_last_checkpoint(run, tmp_path, limit, monkeypatch):
+    # A limit on the size of files fails as a full disk does, in write() itself: at 20 kB in the
+    # first events, at 200 kB in the checkpoint, which has 320 kB, and at 600 kB in later events.
+    monkeypatch.setattr(threading, "excepthook", lambda failure: None)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+    try:
+        with pytest.raises(SystemExit, match=f"^train.py: error: {tmp_path}/run: File too large$"):
+            run("--epochs", 100, "--batch-size", 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    left = [path.name for path in (tmp_path / "run").glob("checkpoint*")]
+    assert left == (["checkpoint.pt"] if limit == 600_000 else [])
+    assert not left or len(checkpoint(tmp_path / "run")["history"]) > 1
+
+
+def test_ctrl_c_and_a_full_disk_are_one_line_each_in_a_real_process(start, tmp_path):
+    full = start("--log-dir", tmp_path / "läufe 1", preexec_fn=lambda: resource.setrlimit(
+        resource.RLIMIT_FSIZE, (9999, 9999)))
+    process = start("--log-dir", tmp_path / "run", preexec_fn=lambda: signal.signal(
+        signal.SIGINT, signal.default_int_handler))
+    assert process.stdout.readline().endswith("run: epochs 1 to 20\n")
+    process.send_signal(signal.SIGINT)
+    for ended, code, words in (process, 130, "--resume"), (full, 1, "läufe 1: File too large"):
+        errors = ended.communicate()[1]
+        assert ended.returncode == code and errors.count("\n") == 1 and words in errors
+
+
+def test_nothing_that_only_unix_has_is_needed(run, data_dir, tmp_path, monkeypatch):
+    ours = "data", "download", "init", "log", "model", "results", "train"
+    files = sys.modules["download"].FILES
+    for name in ours:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in "fcntl", "resource", "pwd", "grp", "termios", "syslog":
+        monkeypatch.setitem(sys.modules, name, None)
+    for module, names in {os: ["fork", "getuid", "geteuid", "getgid", "uname", "setsid", "killpg"],
+                          signal: ["SIGPIPE", "SIGKILL", "SIGHUP", "SIGUSR1", "alarm"]}.items():
+        for name in names:
+            monkeypatch.delattr(module, name)
+    fresh = {name: importlib.import_module(name) for name in ours}
+    fresh["download"].FILES = files
+    flags = [f"--data-dir={data_dir}", "--epochs=2", f"--log-dir={tmp_path}/run", "--augment"]
+    assert len(fresh["train"].main(flags)) == 2 and fresh["results"].main([str(tmp_path)])
+
+
+def test_the_console_shows_a_table_of_80_columns_and_threads_are_counted(run, tmp_path, capsys):
+    history = run("--epochs", 2, "--threads", 2, log_dir=tmp_path / "my runs" / "one")
+    assert torch.get_num_threads() == 2
+    title, above, header, *lines, last, hint = capsys.readouterr().out.splitlines()
+    assert title == f"{tmp_path}/my runs/one: epochs 1 to 2"
+    assert above.split() == ["loss:", "accuracy:", "learning"]
+    assert re.sub(" +", " ", header) == "epoch train val test val test mirrored rate seconds"
+    tags = "loss/train", "loss/val", "loss/test", "accuracy/val", "accuracy/test", "accuracy/mirrored"
+    for epoch, (metrics, line) in enumerate(zip(history, lines, strict=True), start=1):
+        *numbers, seconds = line.split()
+        assert numbers == [str(epoch), *(f"{metrics[tag]:.4f}" for tag in tags), "0.2"]
+        assert 0 < float(seconds) < 60 and max(map(len, (above, header, line, last))) <= 80
+        ends = [[match.end() for match in re.finditer(r"\S+", text)] for text in (header, line)]
+        assert ends[0] == ends[1]  # the numbers stand below their titles
+    numbers = (metrics[tag] for tag in ("loss/train", "accuracy/test", "accuracy/mirrored"))
+    assert last == "train loss {:.4f}, test accuracy {:.4f}, mirrored {:.4f}".format(*numbers)
+    assert hint == f'see it: tensorboard --logdir "{tmp_path}/my runs"'
+    run("--epochs", 1)
+    assert torch.get_num_threads() == 1
+
+
+def test_the_default_directory_is_named_after_what_differs_from_the_defaults(monkeypatch):
     def name(*flags):
         return str(train.parse_args([*flags, "--resume"]).log_dir)
 
     assert [name(*flags) for flags in EXPERIMENTS.values()] == [f"runs/{run}" for run in EXPERIMENTS]
-    assert name("--lr", "0.05") == "runs/vanilla-lr0.05"
-    assert name("--init", "xavier", "--seed", "3") == "runs/xavier-seed3"
-    others = ["--lr=0.1234567", "--lr=0.1234568", "--dropout=0.1", "--dropout=0.5", "--hidden=10",
-              "--epochs=10", "--batch-size=10", "--seed=10", "--augment", "--init=kaiming"]
+    assert name("--lr=0.05", "--epochs=9", "--init=zero", "--seed=3") == "runs/zero-lr0.05-seed3"
+    others = ["--lr=0.1234567", "--lr=0.1234568", "--dropout=0.1", "--dropout=0.5", "--dropout=0.55",
+              "--hidden=10", "--batch-size=10", "--seed=10", "--augment", "--init=kaiming"]
     assert len({name(flag) for flag in others}) == len(others)
-
-
-# ---- Resuming
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_resumed_run_equals_one_that_was_never_stopped(run, tmp_path, monkeypatch, name):
-    flags = *EXPERIMENTS[name], "--epochs", 6, "--batch-size", 500
-    run(*flags)
-    # Stopped before any checkpoint, in the middle of logging, and before the checkpoint is moved.
-    stops = iter([("train_epoch", 1), ("log_epoch", 3), ("write_whole", 2), ("log_end", 1)])
-    for function, call in stops:
-        original, calls = getattr(train, function), []
-
-        def stop(*args, original=original, calls=calls, call=call, **kwargs):
-            calls.append(1)
-            if len(calls) == call:
-                raise KeyboardInterrupt
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(train, function, stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(*flags, "--resume", log_dir=tmp_path / "stopped")
-        monkeypatch.setattr(train, function, original)
-    run(*flags, "--resume", log_dir=tmp_path / "stopped")
-    assert equal(checkpoint(tmp_path / "run"), checkpoint(tmp_path / "stopped"))
-    assert scalars(tmp_path / "run") == scalars(tmp_path / "stopped")
-    one, other = read_events(tmp_path / "run"), read_events(tmp_path / "stopped")
-    for tag in one.Tags()["images"]:
-        assert [(e.step, e.encoded_image_string) for e in one.Images(tag)] == [
-            (e.step, e.encoded_image_string) for e in other.Images(tag)]
-
-
-def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_been(run, start, tmp_path):
-    flags = "--augment", "--dropout", "0.5", "--epochs", "12", "--batch-size", "10"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes: the number decides the order of summation
-    run(*flags, log_dir=tmp_path / "whole")
-    torch.set_num_threads(threads)
-    kills = 0
-    for delay in (0.05, 0.25):
-        process = start(*flags, "--resume")
-        lines = (process.stdout.readline() for _ in range(3))
-        assert any(line.startswith("epoch") for line in lines)
-        time.sleep(delay)
-        process.kill()
-        kills += process.wait() == -signal.SIGKILL
-    assert kills == 2
-    assert start(*flags, "--resume").wait() == 0
-    assert equal(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "run"))
-    assert scalars(tmp_path / "whole") == scalars(tmp_path / "run")
-    assert not list((tmp_path / "run").glob("*.tmp"))
-
-
-def test_more_epochs_train_a_finished_run_on(run, tmp_path, capsys):
-    run("--epochs", 4, log_dir=tmp_path / "whole")
-    run("--epochs", 2)
-    run("--epochs", 4, "--resume")
-    assert equal(checkpoint(tmp_path / "whole")["model"], checkpoint(tmp_path / "run")["model"])
-    before = sorted(path.name for path in (tmp_path / "run").iterdir())
-    capsys.readouterr()
-    run("--epochs", 3, "--resume")
-    assert "finished already, 4 epochs" in capsys.readouterr().out
-    assert before == sorted(path.name for path in (tmp_path / "run").iterdir())
-
-
-def test_flags_that_contradict_the_checkpoint_are_named(run):
-    run("--epochs", 1)
-    with pytest.raises(Failure, match=r"--hidden was 100 and is 50, --lr was 0.2 and is 0.1"):
-        run("--epochs", 1, "--resume", "--lr", 0.1, "--hidden", 50)
-
-
-def test_a_directory_that_holds_a_run_is_refused_without_resume(run, capsys):
-    run("--epochs", 1)
-    with pytest.raises(SystemExit, match="2"):
-        run("--epochs", 1)
-    assert "--resume" in capsys.readouterr().err
-
-
-def test_of_two_processes_in_one_directory_the_second_waits_and_then_goes_on(run, start, tmp_path):
-    run("--epochs", 1)
-    with download.locked(tmp_path / "run"):
-        process = start("--epochs", "1", "--resume")
-        assert "waiting for another process" in process.stderr.readline()
-        assert process.poll() is None
-    output, _ = process.communicate()
-    assert process.returncode == 0 and "finished already" in output
-
-
-# ---- What goes wrong
-
-
-@pytest.mark.parametrize("flags", [
-    "--dropout 1", "--dropout nan", "--dropout -0.1", "--epochs 0", "--epochs 1.5", "--lr -1",
-    "--lr inf", "--lr nan", "--lr 0", "--hidden 0", "--batch-size 0", "--seed -1", "--init he",
-    "--device cuda", "--data-dir {file}", "--log-dir {file}", "--log-dir {run}", "--drop 0.5",
-])
-def test_bad_input_gets_one_line_and_exit_code_2_before_any_work(flags, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "load_splits", lambda *args: pytest.fail("began to work"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    (tmp_path / "file").touch()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "events.out.tfevents.1").touch()
-    before = sorted(tmp_path.rglob("*"))
-    flags = flags.format(file=tmp_path / "file", run=tmp_path / "run").split()
-    with pytest.raises(SystemExit) as exit_info:
-        train.main(["--log-dir", str(tmp_path / "new"), *flags])
-    errors = capsys.readouterr().err
-    assert exit_info.value.code == 2
-    assert errors.count("\n") == 1 and "error: " in errors and flags[0].removesuffix("-dir")[2:] in errors
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(run, tmp_path, monkeypatch):
-    with pytest.raises(Failure, match=r"not finite, .* in epoch 1 .*nan.* lower --lr"):
-        run("--lr", 1e20, log_dir=tmp_path / "first")
-    run("--epochs", 1)
-    monkeypatch.setattr(train, "train_epoch", lambda *args: math.nan)
-    with pytest.raises(Failure, match="not finite, .* in epoch 2"):
-        run("--epochs", 2, "--resume")
-    assert checkpoint(tmp_path / "run")["epoch"] == 1
-    assert all(step == 1 for step, _ in scalars(tmp_path / "run")["loss/train"])
-
-
-def test_an_absurd_learning_rate_stops_the_run_even_if_the_loss_stays_finite(run):
-    with pytest.raises(Failure, match=r"epoch 1 \(train \d.*\); start again with a lower --lr than 1e\+06"):
-        run("--lr", 1e6, "--batch-size", 20)
-
-
-@pytest.mark.parametrize("limit", [20_000, 200_000, 600_000])
-def test_a_full_disk_is_a_failure_that_names_the_directory(run, tmp_path, limit, monkeypatch):
-    # A limit on the size of files fails as a full disk does, in write() itself: at 20 kB in the
-    # first events, at 200 kB in the checkpoint, which has 330 kB, and at 600 kB in later events.
-    monkeypatch.setattr(threading, "excepthook", lambda failure: None)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        with pytest.raises(Failure, match=re.escape(str(tmp_path / "run"))):
-            run("--epochs", 100, "--batch-size", 5000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not list((tmp_path / "run").glob("*.tmp"))
-    if limit == 600_000:
-        loaded, _ = evaluate.load_checkpoint(tmp_path / "run" / "checkpoint.pt")
-        assert loaded["epoch"] > 1
-
-
-def test_a_failure_is_one_line_on_stderr_and_exit_code_1(start, tmp_path):
-    process = start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert errors.startswith("train.py: error: ") and errors.count("\n") == 1
-    assert str(tmp_path / "run") in errors
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("moment", ["import", "epoch"])
-def test_a_signal_ends_a_run_with_one_line_that_says_how_to_go_on(start, number, code, moment):
-    process = start("--epochs", "100000", "--batch-size", "50")
-    if moment == "import":
-        time.sleep(0.7)
-    else:
-        assert any(process.stdout.readline().startswith("epoch") for _ in range(3))
-    process.send_signal(number)
-    _, errors = process.communicate()
-    assert process.returncode == code
-    assert errors.count("\n") == 1 and "--resume" in errors
-
-
-def test_a_closed_pipe_ends_a_run_without_a_traceback(start, tmp_path):
-    process = start("--epochs", "100000", "--batch-size", "50")
-    assert process.stdout.readline()
-    process.stdout.close()
-    assert process.wait() == -signal.SIGPIPE
-    assert process.stderr.read() == ""
-
-
-@pytest.mark.parametrize("flags", [
-    ("--batch-size", "7"), ("--batch-size", "999999"), ("--hidden", "1"), ("--dropout", "0"),
-    ("--init", "kaiming"),
-])
-def test_odd_but_legal_flags_work(run, flags):
-    assert len(run("--epochs", "1", *flags)) == 1
-
-
-def test_odd_but_legal_surroundings_work(start, tmp_path, launcher, data_dir):
-    """Another working directory, a relative path with blanks and umlauts, no HOME, a C locale."""
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
-    command = [launcher, ROOT / "train.py", "--epochs", "1", "--data-dir", "data",
-               "--log-dir", "läufe und mehr/1. Lauf"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True,
-                          check=False)
-    assert done.returncode == 0 and done.stderr == ""
-    assert (tmp_path / "läufe und mehr" / "1. Lauf" / "checkpoint.pt").is_file()
-
-
-def test_the_checkpoint_is_plain(run, tmp_path):
-    run("--epochs", 1)
-    content = checkpoint(tmp_path / "run")
-    assert content["flags"]["lr"] == 0.2 and content["epoch"] == 1 and len(content["history"]) == 1
-    json.dumps({key: content[key] for key in ("run", "flags", "epoch", "history", "scheduler")})
-
-
-@pytest.mark.parametrize("script", [train, evaluate, download])
-def test_help_fits_one_screen(script, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit, match="0"):
-        script.main(["--help"])
-    assert len(capsys.readouterr().out.splitlines()) <= 30
+    monkeypatch.setenv("HOME", "/home/me")
+    assert name("--log-dir=~/x") == "/home/me/x"
+    assert train.parse_args(["--data-dir", "~/x", "--resume"]).data_dir == train.Path("/home/me/x")
+    assert train.parse_args(["--resume"]).data_dir == ROOT / "datasets"
