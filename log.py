@@ -23,9 +23,8 @@ def log_filters(writer: SummaryWriter, model: nn.Module, epoch: int) -> None:
 
 def log_start(writer: SummaryWriter, model: nn.Module, inputs: Tensor, settings: dict) -> None:
     """Log what a run starts from; inputs: images as the network sees them, float32 (B, 28, 28)."""
-    writer.add_image("inputs", make_grid(inputs.unsqueeze(1), nrow=16), 0)
+    writer.add_image("inputs", make_grid(inputs.unsqueeze(1), nrow=8), 0)
     log_filters(writer, model, 0)
-    log_table(writer, "settings", [["flag", "value"], *settings.items()], 0)
     # The page HPARAMS. (SummaryWriter.add_hparams would start a second run, in a subdirectory.)
     under_study = {flag: settings[flag] for flag in ("init", "augment", "dropout")}
     under_study["augment"] = "yes" if settings["augment"] else "no"
@@ -48,8 +47,9 @@ def log_epoch(writer: SummaryWriter, model: nn.Module, metrics: dict, epoch: int
 
 @torch.inference_mode()
 def log_end(writer: SummaryWriter, model: nn.Module, images: Tensor, labels: Tensor,
-            epoch: int) -> None:
-    """Log the 32 surest mistakes on images, uint8 (N, 28, 28), and the confusion matrix."""
+            settings: dict, epoch: int) -> None:
+    """Log the 32 surest mistakes on images, uint8 (N, 28, 28), the confusion matrix, settings."""
+    log_table(writer, "settings", [["flag", "value"], *settings.items()], epoch)
     if epoch % 5:
         log_filters(writer, model, epoch)
     model.eval()

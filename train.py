@@ -109,7 +109,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
             history.append(metrics)
             log_epoch(writer, model, metrics, epoch)
             if epoch == args.epochs:
-                log_end(writer, model, *splits["test"], epoch)
+                log_end(writer, model, *splits["test"], args.settings, epoch)
             writer.flush()  # before the checkpoint: what is in it is in TensorBoard, too
             save_checkpoint(path, state, args.settings, history)
             numbers = "".join(f"{metrics[tag]:9.4f}" for tag in SHOWN)

@@ -110,7 +110,8 @@ def main() -> None:
     print("| quantity | limit | median | from | to |\n|---|---|---|---|---|")
     for (name, low, high), values in zip(LIMITS, zip(*rounds)):
         limit = f"at least {low}" if high == inf else f"at most {high}"
-        print(f"| {name} | {limit} | {median(values):.2f} | {min(values):.2f} | {max(values):.2f} |")
+        numbers = (f"{number(values):.2f}" for number in (median, min, max))
+        print(f"| {name} | {limit} | {' | '.join(numbers)} |")
         missed |= not low <= median(values) <= high
     sys.exit(missed)
 
