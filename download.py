@@ -50,8 +50,8 @@ def debian_download(scratch: Path) -> Path:
     """Fetch and unpack Debian's package, without being root; return its folder."""
     apt = ["apt-get", f"-oDir::State::Lists={scratch}", f"-oDir::Cache={scratch}",
            "-oAPT::Sandbox::User=", f"-oAcquire::http::Timeout={TIMEOUT}", "-oAcquire::Retries=0"]
-    for command in [*apt, "update"], [*apt, "download", PACKAGE]:
-        subprocess.run(command, cwd=scratch, check=True, capture_output=True)
+    subprocess.run([*apt, "update"], check=True, capture_output=True, timeout=40)
+    subprocess.run([*apt, "download", PACKAGE], cwd=scratch, check=True, capture_output=True)
     subprocess.run(["dpkg-deb", "-x", *scratch.glob("*.deb"), scratch], check=True)
     return scratch / PACKAGE_DIR.relative_to("/")
 
