@@ -95,8 +95,8 @@ def main(argv: list[str] | None = None) -> None:
     data_dir = parser.parse_args(argv).data_dir
     try:
         print(f"{find_dataset(data_dir)}: the four files of Fashion-MNIST, verified")
-    except OSError as error:
-        sys.exit(f"download.py: error: {error}")
+    except (OSError, KeyboardInterrupt) as error:  # Ctrl-C has no text
+        sys.exit(f"download.py: error: {error}" if str(error) else 130)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ layer 784 and 100: there xavier and kaiming differ by 6 %. (`nn.init` has PyTorc
 Where the variances come from: a unit sums fan_in products, so for independent weights of mean 0
 Var(out) = fan_in * Var(w) * E[in^2]. The signal keeps its size from layer to layer if Var(w) is
 1 / fan_in; the gradient, which sums fan_out products on its way back, if it is 1 / fan_out. Xavier
-is the compromise, for units that are linear around 0. ReLU is not: it zeroes half of a symmetric
-input, which halves E[in^2]. The 2 of kaiming makes up for that.
+takes 1 / their mean, hence its 2; it assumes units that are linear around 0. ReLU zeroes half of a
+symmetric input, which halves E[in^2]. The other 2, in kaiming, makes up for that.
 """
 
 from torch import nn
@@ -27,7 +27,7 @@ def default(layer: nn.Linear) -> None:
 def zero(layer: nn.Linear) -> None:
     """Set weights and biases to 0, after which only the output bias ever moves.
 
-    All activations are relu(0) = 0, and the gradient of an output weight is a multiple of one: 0.
+    Every activation is relu(0) = 0, and so is each output weight's gradient: error * activation.
     The gradient of the hidden layer comes back through the output weights: 0. What is left is the
     output bias. It learns how frequent each class is: ten equal classes, loss ln 10 = 2.3026.
     """

@@ -7,6 +7,8 @@ from torch.utils.tensorboard.summary import hparams
 from torchvision.datasets import FashionMNIST
 from torchvision.utils import make_grid
 
+from data import ordered_batches
+
 
 def log_table(writer: SummaryWriter, tag: str, rows: list[list], epoch: int) -> None:
     """Show a table, its titles first, on the page TEXT, which understands Markdown."""
@@ -16,7 +18,7 @@ def log_table(writer: SummaryWriter, tag: str, rows: list[list], epoch: int) -> 
 
 def log_filters(writer: SummaryWriter, model: nn.Module, epoch: int) -> None:
     """Show the weights of 36 hidden units on one scale: black -0.3 or less, grey 0, white 0.3."""
-    filters = model.hidden.weight.detach()[:36].view(-1, 1, 28, 28)
+    filters = model.hidden.weight.detach()[:36].view(-1, 1, 28, 28)  # 784 weights: 28 x 28 pixels
     grid = make_grid(filters, nrow=6, padding=1, normalize=True, value_range=(-0.3, 0.3))
     writer.add_image("filters", grid, epoch)
 
@@ -34,7 +36,7 @@ def log_start(writer: SummaryWriter, model: nn.Module, inputs: Tensor, settings:
 
 
 def log_epoch(writer: SummaryWriter, model: nn.Module, metrics: dict, epoch: int) -> None:
-    """Log an epoch's metrics, its final weights, and gradients: those of its last batch alone."""
+    """Log metrics, weights after the epoch, gradients of its last batch (88 images, so noisy)."""
     for tag, value in metrics.items():
         writer.add_scalar(tag, value, epoch)
     for name, parameter in model.named_parameters():
@@ -50,10 +52,11 @@ def log_end(writer: SummaryWriter, model: nn.Module, images: Tensor, labels: Ten
             settings: dict, epoch: int) -> None:
     """Log the 32 surest mistakes on images, uint8 (N, 28, 28), the confusion matrix, settings."""
     log_table(writer, "settings", [["flag", "value"], *settings.items()], epoch)
-    if epoch % 5:
+    if epoch % 5:  # else log_epoch has done it
         log_filters(writer, model, epoch)
     model.eval()
-    confidence, predicted = model(images / 255).softmax(dim=1).max(dim=1)
+    logits = torch.cat([model(batch) for batch, _ in ordered_batches(images, labels)])
+    confidence, predicted = logits.softmax(dim=1).max(dim=1)  # here probabilities are wanted
     wrong = (predicted != labels).nonzero().squeeze(1)
     worst = wrong[confidence[wrong].argsort(descending=True)[:32]]
     classes = FashionMNIST.classes

@@ -24,19 +24,14 @@ from init import MODES, initialize
 from log import log_end, log_epoch, log_start
 from model import MLP
 
-HEADER = """\
-         loss:                      accuracy:                    learning
-epoch    train      val     test      val     test mirrored       rate  seconds"""
-SHOWN = "loss/train", "loss/val", "loss/test", "accuracy/val", "accuracy/test", "accuracy/mirrored"
-
 
 def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer,
                 batches: Iterable) -> float:
     """Take one optimizer step per batch; return the mean loss over the examples, in nats.
 
     batches: yields images, float32 (B, 28, 28), and labels, int64 (B,), as a DataLoader does.
-    It is the loss that the optimizer saw, with augmented images, dropout, moving weights: between
-    runs with and without those it cannot be compared. What evaluate() says of train_clean can.
+    It is the loss that the optimizer saw: weights still moving and, in some runs, images augmented,
+    dropout on. Between runs it cannot be compared; what evaluate() says of train_clean can.
     """
     model.train()  # switches dropout on
     total_loss, n = 0.0, 0
@@ -45,7 +40,7 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
         loss = criterion(model(images), labels)
         loss.backward()  # computes the gradient of the loss for each parameter: parameter.grad
         optimizer.step()  # moves each parameter against it: parameter -= learning_rate * grad
-        # The loss is the batch's mean. Times its length, else the short last batch counts too much.
+        # Times the batch's length: the last one is short. (detach: it needs no gradient any more.)
         total_loss += loss.detach() * len(labels)
         n += len(labels)
     return float(total_loss) / n
@@ -64,20 +59,26 @@ def evaluate(model: nn.Module, criterion: nn.Module, batches: Iterable) -> tuple
     return float(total_loss) / n, int(correct) / n
 
 
+HEADER = """\
+         loss:                      accuracy:                    learning
+epoch    train      val     test      val     test mirrored       rate  seconds"""
+SHOWN = "loss/train", "loss/val", "loss/test", "accuracy/val", "accuracy/test", "accuracy/mirrored"
+
+
 def train(args: argparse.Namespace) -> list[dict[str, float]]:
     """Train one run, from its start or its checkpoint; return its history: metrics per epoch."""
     torch.manual_seed(args.seed)
     model = MLP(args.hidden, args.dropout)
     initialize(model, args.init)
-    model.to(args.device)  # only now: a seed gives the same weights whatever the device
-    criterion = nn.CrossEntropyLoss()
+    model.to(args.device)  # only now: drawn on the CPU, a seed's weights are the same everywhere
+    criterion = nn.CrossEntropyLoss()  # the batch's mean of -ln p, p = softmax(logits)[label]
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)
-    # Divides the learning rate by 10 after three epochs without a new lowest validation loss.
+    # Divides the learning rate by 10 after patience + 1 epochs without a lowest validation loss.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=2)
 
     path = args.log_dir / "checkpoint.pt"
     state = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    history = load_checkpoint(path, state, args.settings) if path.exists() else []
+    history = load_checkpoint(path, state, args.settings) if path.exists() else []  # with --resume
     if len(history) >= args.epochs:
         print(f"{args.log_dir}: finished already, {len(history)} epochs")
         return history
@@ -85,7 +86,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     splits = load_splits(args.data_dir, args.device)
     variants = make_variants(splits["train"][0]) if args.augment else None
     print(f"{args.log_dir}: epochs {len(history) + 1} to {args.epochs}\n{HEADER}", flush=True)
-    # TensorBoard purges what was logged of an epoch that is not in the checkpoint: it comes again.
+    # Purge from TensorBoard what was logged after the last checkpoint: it will be logged again.
     with SummaryWriter(args.log_dir, purge_step=len(history) + 1 if history else 0) as writer:
         if not history:
             torch.manual_seed(args.seed)  # the same pictures for all runs of a seed
@@ -93,17 +94,17 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
             log_start(writer, model, inputs, args.settings)
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
-            # Anew in each epoch: a resumed run repeats an uninterrupted one, and all runs of a seed
-            # see the images in the same order. (The factor keeps the epochs of two seeds apart.)
+            # Seeded anew, a resumed run repeats an uninterrupted one; all runs of a seed see the
+            # images in one order, whatever their init drew. (The factor: no two seeds overlap.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             train_batches = shuffled_batches(*splits["train"], args.batch_size, variants)
             metrics = {"loss/train": train_epoch(model, criterion, optimizer, train_batches)}
             for split in ("train_clean", "val", "test", "mirrored"):
                 loss, accuracy = evaluate(model, criterion, ordered_batches(*splits[split]))
                 metrics |= {f"loss/{split}": loss, f"accuracy/{split}": accuracy}
-            metrics["learning_rate"] = optimizer.param_groups[0]["lr"]
+            metrics["learning_rate"] = optimizer.param_groups[0]["lr"]  # this epoch's
             scheduler.step(metrics["loss/val"])  # not the test loss: nothing is decided by that
-            if not metrics["loss/train"] + metrics["loss/val"] < 1e6:  # guessing costs 2.3
+            if not metrics["loss/train"] + metrics["loss/val"] < 1e6:  # or nan; guessing costs 2.3
                 sys.exit(f"train.py: error: the loss of epoch {epoch} is not finite, or absurd; "
                          f"start again with --lr lower than {args.lr:g}")
             history.append(metrics)
@@ -147,7 +148,7 @@ def load_checkpoint(path: Path, state: dict, settings: dict) -> list[dict[str, f
         problem = "does not fit: the network in model.py is not the one that was saved"
         for name, part in state.items():
             part.load_state_dict(checkpoint[name])
-    except Exception:  # a damaged file can fail in any way
+    except Exception:  # a damaged file can fail in any way (SystemExit is no Exception)
         sys.exit(f"train.py: error: {path} {problem}; choose another --log-dir")
     return history
 
@@ -207,9 +208,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
     except OSError as error:  # ours is a sentence; the system's has an errno, not always a file
         reason = f"{error.filename or args.log_dir}: {error.strerror}" if error.errno else error
         sys.exit(f"train.py: error: {reason}")
-    last = history[-1]
-    print(f"train loss {last['loss/train']:.4f}, test accuracy {last['accuracy/test']:.4f}, "
-          f"mirrored {last['accuracy/mirrored']:.4f}")
+    print("train loss {loss/train:.4f}, test accuracy {accuracy/test:.4f}, "
+          "mirrored {accuracy/mirrored:.4f}".format(**history[-1]))
     print(f'see it: tensorboard --logdir "{args.log_dir.parent}"')
     return history
 

@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy
 import pytest
@@ -10,9 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.datasets import FashionMNIST
 
 import log
-import train
 from conftest import checkpoint, noise, read_events, scalars
-from data import make_variants
+from data import load_splits, make_variants
 from model import MLP
 
 CLASSES = FashionMNIST.classes
@@ -34,104 +34,79 @@ def table(log_dir, tag: str) -> list[list[str]]:
     return rows
 
 
-def test_every_run_has_the_same_tags_with_the_right_steps(run, tmp_path):
-    history = run("--augment", "--dropout", 0.3, "--epochs", 6)
-    events, logged = read_events(tmp_path / "run"), scalars(tmp_path / "run")
+@pytest.mark.parametrize("epochs, filters, flags, studied", [
+    (6, [0, 5, 6], ["--augment", "--dropout=0.3"], {"augment": "yes", "dropout": 0.3}),
+    (5, [0, 5], [], {"augment": "no", "dropout": 0.0})])
+def test_every_run_has_the_same_tags_with_the_right_steps(run, epochs, filters, flags, studied):
+    def steps(kind):
+        return {tag: [event.step for event in getattr(events, kind)(tag)]
+                for tag in events.Tags()[kind.lower()]}
+
+    history = run("--epochs", epochs, "--lr", 0.01, *flags)  # so low that mistakes are left
+    events, logged = read_events("run"), scalars("run")
     for tag in history[0]:
         assert logged.pop(tag) == [(i + 1, pytest.approx(m[tag])) for i, m in enumerate(history)]
-    names = ["hidden.bias", "hidden.weight", "output.bias", "output.weight"]
-    assert sorted(logged) == [f"gradient_norm/{name}" for name in names]
-    steps = {tag: [event.step for event in events.Histograms(tag)] for tag in events.Tags()["histograms"]}
-    assert steps == {f"{kind}/{name}": [*range(1, 7)] for kind in ("weights", "gradients") for name in names}
-    steps = {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
-    assert steps == {"inputs": [0], "filters": [0, 5, 6], "mistakes": [6]}
-    flags = {"init": "default", "augment": "yes", "dropout": 0.3}
-    for tag, settings in ("run", flags), ("plain", flags | {"augment": "no", "dropout": 0.0}):
-        metadata = read_events(tmp_path / tag).summary_metadata if tag == "run" else (
-            run("--epochs", 5, log_dir=tmp_path / tag) and read_events(tmp_path / tag).summary_metadata)
-        experiment, session = (HParamsPluginData.FromString(metadata[f"_hparams_/{part}"].plugin_data.content)
-                               for part in ("experiment", "session_start_info"))
-        metrics = [metric.name.tag for metric in experiment.experiment.metric_infos]
-        assert metrics == ["loss/train", "accuracy/test", "accuracy/mirrored"]
-        hparams = session.session_start_info.hparams
-        assert {flag: hparams[flag].string_value or hparams[flag].number_value for flag in hparams} == settings
-    assert [event.step for event in read_events(tmp_path / "plain").Images("filters")] == [0, 5]
-    shown = dict(table(tmp_path / "run", "settings")[1:])
-    assert shown == {flag: str(value) for flag, value in checkpoint(tmp_path / "run")["settings"].items()}
+    assert set(logged) == {f"gradient_norm/{name}" for name, _ in MLP().named_parameters()}
+    assert steps("Images") == {"inputs": [0], "filters": filters, "mistakes": [epochs]}
+    assert steps("Histograms") == {f"{kind}/{name}": [*range(1, epochs + 1)]
+        for kind in ("weights", "gradients") for name, _ in MLP().named_parameters()}
+    experiment, _, session = (HParamsPluginData.FromString(metadata.plugin_data.content)
+        for tag, metadata in sorted(events.summary_metadata.items()) if "_hparams_/" in tag)
+    metrics = [metric.name.tag for metric in experiment.experiment.metric_infos]
+    assert metrics == ["loss/train", "accuracy/test", "accuracy/mirrored"]
+    hparams = session.session_start_info.hparams.items()
+    shown = {flag: value.string_value or value.number_value for flag, value in hparams}
+    assert shown == {"init": "default"} | studied
+    settings = {"flag": "value"} | checkpoint("run")["settings"]
+    assert table("run", "settings") == [[k, str(v)] for k, v in settings.items()]
 
 
-def test_weights_and_gradients_of_the_last_batch_are_logged(tmp_path):
-    model, batches = MLP(), [(noise(40)[i:i + 20] / 255, torch.arange(20) % 10) for i in (0, 20)]
-    train.train_epoch(model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.0), batches)
-    expected = MLP()
-    expected.load_state_dict(model.state_dict())
-    nn.functional.cross_entropy(expected(batches[1][0]), batches[1][1]).backward()
-    with SummaryWriter(tmp_path) as writer:
-        log.log_epoch(writer, model, {"a/b": 0.5}, 3)
-    for name, parameter in expected.named_parameters():
-        norm = parameter.grad.square().sum().sqrt().item()
-        assert scalars(tmp_path)[f"gradient_norm/{name}"] == [(3, pytest.approx(norm, rel=1e-4))]
+def test_an_epochs_weights_gradients_and_their_norms_are_logged():
+    model = MLP()
+    nn.functional.cross_entropy(model(noise(20) / 255), torch.arange(20) % 10).backward()
+    with SummaryWriter("run") as writer:
+        log.log_epoch(writer, model, {}, 3)
+    for name, parameter in model.named_parameters():
         for kind, values in ("weights", parameter.detach()), ("gradients", parameter.grad):
-            histogram = read_events(tmp_path).Histograms(f"{kind}/{name}")[0].histogram_value
-            assert histogram.num == values.numel()
-            assert histogram.sum_squares == pytest.approx(values.square().sum().item(), rel=1e-3)
+            (event,) = read_events("run").Histograms(f"{kind}/{name}")
+            squares = values.double().square().sum().item()
+            assert event.histogram_value.sum_squares == pytest.approx(squares, rel=1e-3)
+        assert scalars("run")[f"gradient_norm/{name}"] == [(3, pytest.approx(squares ** 0.5))]
 
 
-@pytest.mark.parametrize("flags", [[], ["--augment"]])
-def test_inputs_are_the_same_64_images_in_all_runs_of_a_seed_as_the_network_sees_them(
-        run, tmp_path, flags, data_dir):
-    run(*flags, "--epochs", 1)
-    run(*flags, "--epochs", 1, "--init", "xavier", log_dir=tmp_path / "other")
-    shown = tiles(tmp_path / "run", "inputs", 2, 4, 16)
-    assert torch.equal(shown, tiles(tmp_path / "other", "inputs", 2, 4, 16))
-    variants = make_variants(train.load_splits(data_dir)["train"][0]).flatten(1, 3)
-    found = torch.stack([(variants == image).flatten(2).all(2) for image in shown])  # (64, 600, 18)
-    assert found.sum() == 64 and found.flatten(1).any(1).all() and found.any(2).sum() == 64
-    assert found[:, :, 4].sum() == 64 if not flags else found[:, :, 4].sum() < 20  # the image itself
+def test_inputs_are_64_images_as_the_network_sees_them_the_same_in_all_runs_of_a_seed(run):
+    run("--epochs", 1, log_dir="plain")
+    run("--epochs", 1, "--init", "xavier", "--augment", log_dir="augmented")
+    variants = make_variants(load_splits(Path("data"))["train"][0]).flatten(0, 3)
+    places = {image.numpy().tobytes(): divmod(i, 18) for i, image in enumerate(variants)}
+    (numbers, which), (augmented_numbers, augmented_which) = (
+        zip(*(places[image.numpy().tobytes()] for image in tiles(log_dir, "inputs", 2, 8, 8)))
+        for log_dir in ("plain", "augmented"))
+    assert numbers == augmented_numbers and len(set(numbers)) == 64
+    assert set(which) == {4} and len(set(augmented_which)) > 9  # 4 is the image itself
 
 
-def test_filters_are_36_units_on_one_scale(tmp_path):
-    model = MLP().requires_grad_(False)
-    model.hidden.weight.copy_(torch.linspace(-0.5, 0.5, 784 * 100).view(784, 100).T)
-    with SummaryWriter(tmp_path) as writer:
-        log.log_filters(writer, model, 0)
-    grey = (model.hidden.weight[:36].view(36, 28, 28).clamp(-0.3, 0.3) + 0.3) / 0.6 * 255
-    assert (tiles(tmp_path, "filters", 1, 6, 6) - grey).abs().max() <= 1
-
-
-class Oracle(MLP):
-    """Takes image i, whose first pixel is i, for answers[i], and is as sure as told."""
-
-    def __init__(self, answers, sureness):
-        super().__init__()
-        self.answers, self.sureness = answers, sureness
-
-    def forward(self, images):
-        numbers = (images[:, 0, 0] * 255).round().long()
-        return nn.functional.one_hot(self.answers[numbers], 10) * self.sureness[numbers, None] \
-            + 9 * self.training
-
-
-def test_mistakes_are_the_surest_ones_with_words_and_the_confusion_matrix_counts_all(tmp_path):
-    images, labels, sureness = noise(100), torch.arange(100) % 10, torch.linspace(3, 5, 100)
-    images[:, 0, 0] = torch.arange(100)
-    answers = torch.where(torch.arange(100) < 40, (labels + 3) % 10, labels)  # the later the surer
-    answers[40] = 2  # and one more, the surest: class 0 is taken for class 2
-    with SummaryWriter(tmp_path) as writer:
-        log.log_end(writer, Oracle(answers, sureness).train(), images, labels, 20)
-    surest = [40, *range(39, 8, -1)]
-    assert torch.equal(tiles(tmp_path, "mistakes", 2, 4, 8), images[surest])
+def test_mistakes_are_the_surest_ones_with_words_and_the_matrix_counts_all():
+    images = torch.eye(100, 784).mul(255).byte().view(100, 28, 28)  # image i is pixel i alone
+    labels, sureness = torch.arange(100) % 10, torch.linspace(3, 5, 100)  # the later the surer
+    wrong = torch.arange(100) % 5 < 2  # 40 of them
+    answers = torch.where(wrong, (labels + 3) % 10, labels)
+    model = MLP(dropout=0.5)  # which answers so, unless it drops units
+    model.load_state_dict(dict(zip(model.state_dict(), (torch.eye(100, 784) / 4, torch.zeros(100),
+        4 * sureness * nn.functional.one_hot(answers, 10).T, torch.zeros(10)))))
+    with SummaryWriter("run") as writer:
+        log.log_end(writer, model.train(), images, labels, {}, 20)
+    surest = wrong.nonzero()[:, 0].flip(0)[:32]
+    assert torch.equal(tiles("run", "mistakes", 2, 4, 8), images[surest])
     confidence = sureness.exp() / (sureness.exp() + 9)
     words = [f"{CLASSES[labels[i]]} → {CLASSES[answers[i]]}, {confidence[i]:.2f}" for i in surest]
-    title, *rows = table(tmp_path, "mistakes")
-    assert rows == [words[:8], words[8:16], words[16:24], words[24:]]
-    assert title == ["true → predicted, confidence"] + [""] * 7
-    title, *rows = table(tmp_path, "confusion_matrix")
-    assert title == ["true \\ predicted", *CLASSES]
-    counts = numpy.zeros((10, 10), int)
-    numpy.add.at(counts, (labels.numpy(), answers.numpy()), 1)
-    assert rows == [[name, *map(str, row)] for name, row in zip(CLASSES, counts.tolist())]
-    with SummaryWriter(tmp_path / "right") as writer:  # no mistakes, and an epoch without filters yet
-        log.log_end(writer, Oracle(torch.arange(9), torch.ones(9)), noise(9) * 0, labels[:9] * 0, 3)
-    assert read_events(tmp_path / "right").Tags()["images"] == ["filters"]
-    assert "filters" not in read_events(tmp_path).Tags()["images"]
+    assert table("run", "mistakes") == [
+        ["true → predicted, confidence"] + [""] * 7, *(words[i:i + 8] for i in range(0, 32, 8))]
+    pairs = list(zip(labels.tolist(), answers.tolist()))
+    assert table("run", "confusion_matrix") == [["true \\ predicted", *CLASSES], *(
+        [CLASSES[i], *(str(pairs.count((i, j))) for j in range(10))] for i in range(10))]
+    with SummaryWriter("right") as writer:  # no mistakes; no epoch of filters
+        log.log_end(writer, model, images[:5], answers[:5], {}, 3)
+    assert read_events("right").Tags()["images"] == ["filters"]
+    grey = (model.hidden.weight[:36].view(36, 28, 28) + 0.3) / 0.6 * 255  # one scale for all
+    assert (tiles("right", "filters", 1, 6, 6) - grey).abs().max() <= 1
