@@ -73,7 +73,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     model.to(args.device)  # only now: drawn on the CPU, a seed's weights are the same everywhere
     criterion = nn.CrossEntropyLoss()  # the batch's mean of -ln p, p = softmax(logits)[label]
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)
-    # Divides the learning rate by 10 after patience + 1 epochs without a lowest validation loss.
+    # Divides the learning rate by 10 after patience + 1 epochs without a new low of loss/val.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=2)
 
     path = args.log_dir / "checkpoint.pt"
