@@ -45,6 +45,10 @@ def test_missing_files_come_from_beside_them_the_package_torchvision_or_debian_i
         patch.setattr(download, "fetch", fail)
         download.find_dataset(data_dir)  # all is there, and nothing is fetched
     places = {"raw": pack(raw), "package": package}
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "PACKAGE_DIR", Path("not installed"))
+        (raw / FIRST).unlink()
+        assert files(download.find_dataset(data_dir)) == CONTENTS
     for name in "torchvision", "debian":
         places[name] = pack(Path(name))
         monkeypatch.setattr(download, f"{name}_download",

@@ -139,11 +139,11 @@ def test_a_run_killed_by_sigkill_or_at_any_step_resumes_to_the_same_bits_and_who
 
 
 def test_what_the_checkpoint_holds_is_flushed_to_tensorboard_before(run, monkeypatch):
-    logged = []
-    monkeypatch.setattr(train, "save_checkpoint",
-        lambda *_: logged.append(len(scalars("run")["loss/train"])))
+    calls = []
+    monkeypatch.setattr(train.SummaryWriter, "flush", lambda writer: calls.append("flush"))
+    monkeypatch.setattr(train, "save_checkpoint", lambda *_: calls.append("save"))
     run("--epochs", 2)
-    assert logged == [1, 2]
+    assert calls == ["flush", "save"] * 2
 
 
 def test_a_checkpoint_whose_scheduler_has_a_key_more_or_less_resumes(run, capsys):
@@ -249,6 +249,8 @@ def test_the_console_shows_a_table_of_80_columns_and_threads_are_counted(run, ca
     loss, test, mirrored = (metrics[tag] for tag in (tags[0], *tags[-2:]))
     assert last == f"train loss {loss:.4f}, test accuracy {test:.4f}, mirrored {mirrored:.4f}"
     assert hint == 'see it: tensorboard --logdir "my runs"'
+    run("--epochs", 1)
+    assert torch.get_num_threads() == 1
 
 
 def test_the_default_directory_is_named_after_what_differs_from_the_defaults(home):
