@@ -48,7 +48,9 @@ def test_missing_files_come_from_beside_them_the_package_torchvision_or_debian_i
     with monkeypatch.context() as patch:
         patch.setattr(download, "PACKAGE_DIR", Path("not installed"))
         (raw / FIRST).unlink()
+        kept = [path.stat().st_ino for path in sorted(raw.glob("*byte"))]
         assert files(download.find_dataset(data_dir)) == CONTENTS
+        assert set(kept) < {path.stat().st_ino for path in raw.glob("*byte")}
     for name in "torchvision", "debian":
         places[name] = pack(Path(name))
         monkeypatch.setattr(download, f"{name}_download",

@@ -146,6 +146,14 @@ def test_what_the_checkpoint_holds_is_flushed_to_tensorboard_before(run, monkeyp
     assert calls == ["flush", "save"] * 2
 
 
+def test_a_checkpoint_is_on_the_disk_before_it_gets_its_name(run, monkeypatch):
+    calls, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: calls.append(os.fstat(file).st_size > 300_000))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("move") or replace(*paths))
+    run("--epochs", 1)
+    assert calls == [True, "move"]
+
+
 def test_a_checkpoint_whose_scheduler_has_a_key_more_or_less_resumes(run, capsys):
     run("--epochs", 4, log_dir="whole")
     run("--epochs", 2)
