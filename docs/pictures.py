@@ -105,7 +105,8 @@ def main(argv: list[str] | None = None) -> None:
         f"{run}, {when} training": logged(events[run], "filters", index)
         for run in ("vanilla", "xavier") for when, index in (("before", 0), ("after", -1))})
     two_rows = (0, 0, 242, 62)  # of the eight
-    test, mirrored = (make_grid(load_splits()[split][0][:16].unsqueeze(1), nrow=8)[0]
+    splits = load_splits()
+    test, mirrored = (make_grid(splits[split][0][:16].unsqueeze(1), nrow=8)[0]
                       for split in ("test", "mirrored"))
     draw_pictures("inputs.png", 2, 3.9, {
         "training images": logged(events["vanilla"], "inputs").crop(two_rows),
