@@ -1,4 +1,4 @@
-"""A small made-up data set in real IDX files, and the scripts running on it."""
+"""A small made-up data set in real IDX files, and train.py running on it."""
 
 import hashlib
 import json
@@ -15,7 +15,8 @@ from tensorboard.summary.writer import event_file_writer
 import download
 import train
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(train.__file__).parent
+RAW = Path("data/FashionMNIST/raw")
 AUGMENT = ["--init", "xavier", "--augment"]
 EXPERIMENTS = {"vanilla": [], "zero": ["--init", "zero"], "xavier": ["--init", "xavier"],
                "xavier-augment": AUGMENT, "xavier-augment-dropout": [*AUGMENT, "--dropout", "0.5"]}
@@ -42,61 +43,45 @@ download.FILES = {name: hashlib.sha256(data).hexdigest() for name, data in CONTE
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch) -> Path:
-    """Let every test work in an empty folder of its own, its home."""
+    """Let every test work in a folder of its own, its home, that holds the four files."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    # TensorBoard sorts event files by second, process and this number, as text: 10 before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
+    RAW.mkdir(parents=True)
+    for name, content in CONTENTS.items():
+        (RAW / name).write_bytes(content)
     return tmp_path
 
 
-@pytest.fixture
-def raw(home) -> Path:
-    """Return the folder of the four files, below the data folder."""
-    raw = Path("data/FashionMNIST/raw")
-    raw.mkdir(parents=True)
-    for name, content in CONTENTS.items():
-        (raw / name).write_bytes(content)
-    return raw
+def run(*flags, log_dir="run") -> list[dict[str, float]]:
+    """Train in this process; return the history: run("--epochs", 2)."""
+    return train.main(["--data-dir=data", f"--log-dir={log_dir}", *map(str, flags)])
 
 
-@pytest.fixture
-def run(raw, monkeypatch):
-    """Return a function that trains in this process: run("--epochs", 2) -> history."""
-    # TensorBoard sorts event files by second, process and this number, as text: 10 before 9.
-    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
-    return lambda *flags, log_dir="run": train.main(
-        ["--data-dir=data", f"--log-dir={log_dir}", *map(str, flags)])
-
-
-@pytest.fixture
-def start(raw):
-    """Return a function that starts train.py in another process, without HOME and UTF-8."""
-    code = (f"import runpy, sys, download; download.FILES = {download.FILES}; "
+def start(*flags, limit=-1) -> subprocess.Popen:
+    """Start train.py in a process without HOME, UTF-8, what only Unix has, files above limit."""
+    code = ("import os, resource, runpy, signal, sys, torch.utils.tensorboard, torchvision\n"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "sys.modules |= dict.fromkeys(['fcntl', 'pwd', 'resource']); del os.fork, os.getuid\n"
+            f"import download; download.FILES = {download.FILES}\n"
             "sys.argv[0] = 'train.py'; runpy.run_module('train', run_name='__main__')")
     environment = {"PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "utf-8"}
-    return lambda *flags, preexec_fn=None: subprocess.Popen(
-        [sys.executable, "-c", code, "--data-dir=data", *map(str, flags)], env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=preexec_fn)
+    return subprocess.Popen([sys.executable, "-c", code, "--data-dir=data", *map(str, flags)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def checkpoint(log_dir: str) -> dict:
-    return torch.load(f"{log_dir}/checkpoint.pt", weights_only=True)
+def checkpoint(log_dir) -> dict:
+    """Return a checkpoint with lists in place of tensors, so that == compares it bit for bit."""
+    content = torch.load(Path(log_dir, "checkpoint.pt"), weights_only=True)
+    return json.loads(json.dumps(content, default=torch.Tensor.tolist))
 
 
-def same(*values) -> bool:
-    """Return whether all checkpoints, or parts of them, are equal bit for bit."""
-    return len({json.dumps(value, default=torch.Tensor.tolist) for value in values}) == 1
-
-
-def read_events(log_dir: str) -> EventAccumulator:
-    return EventAccumulator(log_dir, {"images": 0, "tensors": 0, "histograms": 0}).Reload()
-
-
-def scalars(log_dir: str) -> dict[str, list[tuple[int, float]]]:
-    events = read_events(log_dir)
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)]
-            for tag in events.Tags()["scalars"]}
-
-
-class Harmful:
-    def __reduce__(self):  # what pickle runs when it loads one: it writes a file
-        return open, ("harm", "w")
+def logged(log_dir) -> dict[str, list[tuple]]:
+    """Return {tag: [(step, value), ...]} of all that TensorBoard's own reader finds."""
+    fields = {"Scalars": "value", "Images": "encoded_image_string",
+              "Histograms": "histogram_value", "Tensors": "tensor_proto"}
+    events = EventAccumulator(str(log_dir), {kind.lower(): 0 for kind in fields}).Reload()
+    return {tag: [(event.step, getattr(event, field)) for event in getattr(events, kind)(tag)]
+            for kind, field in fields.items() for tag in events.Tags()[kind.lower()]}

@@ -1,66 +1,45 @@
-from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 import torch
 
 import results
-from conftest import Harmful
-
-SETTINGS = {"init": "default", "augment": False, "epochs": 2, "lr": 0.2, "seed": 0}
 
 
-def save(folder: str, number: float, epochs: int = 2, **settings) -> None:
-    """Write a checkpoint as train.py does, with numbers that tell its columns from others."""
+def finished(number: float, epochs: int = 2, **settings) -> dict:
+    """Return a checkpoint as train.py writes it, with numbers that tell its columns from others."""
     last = {column: number + i / 100 for i, column in enumerate(results.COLUMNS)} | {"loss/val": 7}
-    history = [dict.fromkeys(last, 9.0)] * (epochs - 1) + [last]
-    Path(folder).mkdir(parents=True)
-    settings = dict(sorted((SETTINGS | settings).items(), reverse=number > 0.5))  # in any order
-    content = {"settings": settings, "history": history}
-    torch.save(content, Path(folder, "checkpoint.pt"))
+    settings = dict(sorted(({"epochs": 2, "seed": 0} | settings).items(), reverse=number > 0.5))
+    return {"settings": settings, "history": [{}] * (epochs - 1) + [last]}
 
 
-def test_runs_that_differ_in_the_seed_alone_share_a_row_with_mean_and_sample_deviation(capsys):
-    for i, (folder, settings) in enumerate({
-            "other/vanilla": {"lr": 0.1}, "vanilla": {}, "deep/er/vanilla-seed7": {"seed": 7},
-            "seed2/vanilla": {"seed": 2}, "xx/vanilla-seed2": {"seed": 2},  # a second one of these
-            "lr0.1-seed3": {"seed": 3}, "reseed1": {"init": "xavier"},
-            "lr0.1-seed4": {"seed": 4}}.items()):
-        save(f"runs/{folder}", i * i / 10, **settings)  # runs: the default
-    save("outside", 5)
-    Path("runs/link").symlink_to("deep")  # found twice, counted once
-    results.main([])
+def test_runs_that_differ_in_the_seed_alone_share_a_row_and_what_is_no_finished_run_is_named(
+        home, capsys):
+    folder = home / "my [runs]"
+    for name, content in {
+            "../else/where": finished(0.0, lr=0.2), "vanilla": finished(0.1, lr=0.2),
+            "reseed1": finished(0.2, lr=0.2), "vanilla-seed7": finished(0.4, seed=7, lr=0.2),
+            "deep/er/vanilla": finished(0.9, seed=3, lr=0.2, epochs=3),  # asked for 2, trained on
+            "twice/vanilla-seed3": finished(1.6, lr=0.2, seed=3), "x/vanilla": finished(2.5, lr=1),
+            "foreign": {"state_dict": {}}, "list": [1], "short": finished(0.3, epochs=1),
+            "object": finished(0.3) | {"object": range(1)}}.items():
+        (folder / name).mkdir(parents=True)
+        torch.save(content, folder / name / "checkpoint.pt")
+    for link in "link", "same":  # found twice, counted once
+        (folder / link).symlink_to(home / "else")
+    with pytest.raises(SystemExit) as exit_info:
+        results.main(["~/my [runs]"])
     expected = ["| run | seeds | loss/train | loss/train_clean | loss/test | accuracy/test "
                 "| accuracy/mirrored |", "|---|---|---|---|---|---|---|"]
-    for name, values in (("lr0.1", [2.5, 4.9]), ("reseed1", [3.6]), ("vanilla", [0.0]),
-                         ("vanilla", [0.1, 0.4, 0.9]), ("vanilla", [1.6])):
+    for name, values in (("reseed1", [0.2]), ("vanilla", [0.1, 0.4, 0.9]), ("vanilla", [1.6]),
+                         ("vanilla", [2.5]), ("where", [0.0])):
         spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
         cells = [f"{mean(values) + i / 100:.4f}{spread}" for i in range(5)]
         expected.append(f"| {name} | {len(values)} | {' | '.join(cells)} |")
     assert capsys.readouterr().out.splitlines() == expected
-
-
-def test_links_are_followed_and_hostile_and_unfinished_runs_named_beside_the_others(home, capsys):
-    save("elsewhere/good", 0.1)
-    Path("my [runs]").mkdir()
-    Path("my [runs]/link").symlink_to(home / "elsewhere")
-    assert len(results.main(["~/my [runs]"])) == 1
-    save("longer", 0.2, epochs=3)  # asked for 2, but trained on
-    for name in "foreign", "harmful", "list", "text":
-        Path(name).mkdir()
-    torch.save({"state_dict": {}}, "foreign/checkpoint.pt")
-    torch.save({"settings": Harmful()}, "harmful/checkpoint.pt")
-    torch.save([1], "list/checkpoint.pt")
-    save("short", 0.3, epochs=1)
-    Path("text/checkpoint.pt").write_text("hello")
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as exit_info:
-        results.main(["."])
-    rows = capsys.readouterr().out.splitlines()[2:]
-    assert [row.split()[1] for row in rows] == ["good", "longer"]
     lines = exit_info.value.code.splitlines()
-    for name, line in zip(["foreign", "harmful", "list", "short", "text"], lines, strict=True):
-        assert line.startswith(f"results.py: error: {home}/{name}/checkpoint.pt left out: ")
-    assert "not finished, 1 of 2 epochs" in lines[3] and not Path("harm").exists()
-    with pytest.raises(SystemExit, match="^results.py: error: there is no run in no; train.py "):
-        results.main(["no"])
+    for name, line in zip(["foreign", "list", "object", "short"], lines, strict=True):
+        assert line.startswith(f"results.py: error: {folder / name}/checkpoint.pt left out: ")
+    assert "not finished, 1 of 2 epochs" in lines[-1]
+    with pytest.raises(SystemExit, match="^results.py: error: there is no run in runs; train.py "):
+        results.main([])
