@@ -25,8 +25,7 @@ def files() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in RAW.iterdir() if path.suffix != ".gz"}
 
 
-def test_missing_files_come_from_beside_them_the_package_torchvision_or_debian_in_this_order(
-        home, monkeypatch):
+def test_missing_files_come_from_there_a_package_torchvision_or_debian_in_order(home, monkeypatch):
     tried, kept = [], [(RAW / name).stat().st_ino for name in OTHERS]
     places = {name: pack(home / name) for name in ("package", "torchvision", "debian")}
     monkeypatch.setattr(download, "PACKAGE_DIR", places["package"])
@@ -36,11 +35,11 @@ def test_missing_files_come_from_beside_them_the_package_torchvision_or_debian_i
     for place in pack(RAW), *places.values():
         (RAW / FIRST).unlink()
         assert download.find_dataset(Path("data")) == RAW and files() == CONTENTS
-        (place / f"{FIRST}.gz").write_bytes(b"damaged for the next time")
+        (place / f"{FIRST}.gz").write_bytes(gzip.compress(b"damaged for the next"))
     assert tried == ["torchvision", "torchvision", "debian"]
     assert kept == [(RAW / name).stat().st_ino for name in OTHERS]  # these were not made again
     monkeypatch.setattr(download, "debian_download", Mock(side_effect=OSError("no\nnetwork")))
-    words = "internet, save .* in new/F.*, or install Debian's .*new/F.*(Not a gz.*){2}no network"
+    words = "internet, save .* in new/F.*, or install Debian's .*new/F.*(damaged.*){2}no network"
     with pytest.raises(SystemExit, match=f"^download.py: error: .*{words}[^\n]*$"):
         download.main(["--data-dir=new"])
     assert not Path("new").exists()
@@ -79,10 +78,11 @@ def test_a_folder_that_cannot_be_written_or_read_is_named_and_no_part_is_left(mo
         run()
 
 
-def test_four_first_starts_at_once_succeed():
+def test_four_first_starts_at_once_succeed(capsys):
     pack(RAW)
     for name in CONTENTS:
         (RAW / name).unlink()
     with ThreadPoolExecutor() as pool:
-        assert [*pool.map(download.find_dataset, [Path("data")] * 4)] == [RAW] * 4
-    assert files() == CONTENTS
+        list(pool.map(download.main, [["--data-dir=data"]] * 4))
+    answer = f"{RAW}: the four files of Fashion-MNIST, verified"
+    assert files() == CONTENTS and capsys.readouterr().out.count(answer) == 4

@@ -46,4 +46,3 @@ def test_it_finds_its_scripts_and_python_and_a_failing_run_ends_it(home):
         place.parent.mkdir(parents=True)
         shutil.copy("python3", place)  # the second one is preferred
         assert sh(copy, python="")[2] == [f"{place} {call}" for call in expected(home / "copy")]
-    assert (ROOT / ".gitattributes").read_text() == "* text=auto eol=lf\n"  # no CRLF on Windows

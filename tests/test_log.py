@@ -13,10 +13,10 @@ from model import MLP
 
 
 def tiles(log_dir, tag: str, rim: int) -> torch.Tensor:
-    """Return the small pictures of the last big one: uint8 (N, 28, 28)."""
+    """Return the small pictures of the last big one: uint8 (rows, columns, 28, 28)."""
     _, png = logged(log_dir)[tag][-1]
     grey = pil_to_tensor(Image.open(io.BytesIO(png)))[0, rim:, rim:]
-    return grey.unfold(0, 28, 28 + rim).unfold(1, 28, 28 + rim).flatten(0, 1)
+    return grey.unfold(0, 28, 28 + rim).unfold(1, 28, 28 + rim)
 
 
 def table(log_dir, tag: str) -> list[list[str]]:
@@ -42,10 +42,12 @@ def test_every_tag_is_logged_with_the_right_steps_and_values():
         "mistakes/text_summary", "confusion_matrix/text_summary", "settings/text_summary"], [6, 10])
     settings = {"flag": "value", "---": "---"} | checkpoint("run")["settings"]
     assert table("run", "settings") == [[flag, str(value)] for flag, value in settings.items()]
-    images, labels = load_splits(Path("data"))["train"]
+    splits = load_splits(Path("data"))
     torch.manual_seed(0)  # the same images for all runs of a seed
-    batch_images, _ = next(shuffled_batches(images, labels, 64, make_variants(images)))
-    assert torch.equal(tiles("run", "inputs", 2) / 255, batch_images)
+    images, _ = next(shuffled_batches(*splits["train"], 64, make_variants(splits["train"][0])))
+    assert torch.equal(tiles("run", "inputs", 2) / 255, images.view(8, 8, 28, 28))
+    for image in tiles("run", "mistakes", 2).flatten(0, 1):
+        assert (image == splits["test"][0]).flatten(1).all(1).sum() == 1
     plugins = EventAccumulator("run").Reload().summary_metadata
     for summary in log.hparams({"init": "default", "augment": "yes", "dropout": 0.3}, dict.fromkeys(
             ["loss/train", "accuracy/test", "accuracy/mirrored"])):
@@ -55,7 +57,7 @@ def test_every_tag_is_logged_with_the_right_steps_and_values():
 def test_mistakes_are_the_surest_ones_with_words_and_the_matrix_counts_all(monkeypatch):
     images, labels, logits = noise(100), torch.arange(100) % 7, torch.randn(100, 10)
     model = MLP().train()
-    monkeypatch.setattr(MLP, "forward", lambda model, images: logits)
+    monkeypatch.setattr(MLP, "forward", lambda model, images: logits * images.max())  # max: 1
     with log.SummaryWriter("run") as writer:
         log.log_end(writer, model, images, logits.argmax(1), {}, 2)  # no mistakes and so no picture
         log.log_end(writer, model, images, labels, {}, 3)
@@ -65,12 +67,12 @@ def test_mistakes_are_the_surest_ones_with_words_and_the_matrix_counts_all(monke
     wrong = [i for i in range(100) if labels[i] != answers[i]]
     surest = sorted(wrong, key=lambda i: -confidence[i])[:32]
     assert not model.training and [step for step, _ in logged("run")["mistakes"]] == [3]
-    assert torch.equal(tiles("run", "mistakes", 2), images[surest])
+    assert torch.equal(tiles("run", "mistakes", 2), images[surest].view(4, 8, 28, 28))
     words = [f"{names[labels[i]]} → {names[answers[i]]}, {confidence[i]:.2f}" for i in surest]
     assert table("run", "mistakes") == [
         ["true → predicted, confidence"] + [""] * 7, ["---"] * 8,
         *(words[i:i + 8] for i in range(0, 32, 8))]
     assert table("run", "confusion_matrix") == [["true \\ predicted", *names], ["---"] * 11, *(
         [names[i], *(str(pairs.count((i, j))) for j in range(10))] for i in range(10))]
-    grey = (model.hidden.weight[:36].view(36, 28, 28) + 0.3) / 0.6 * 255  # one scale for all
+    grey = (model.hidden.weight[:36].view(6, 6, 28, 28) + 0.3) / 0.6 * 255  # one scale for all
     assert (tiles("run", "filters", 1) - grey).abs().max() <= 1

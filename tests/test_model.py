@@ -17,6 +17,7 @@ def test_dropout_zeroes_hidden_units_with_its_probability_and_keeps_their_expect
     assert torch.allclose(outputs[:, 2], outputs[:, 0] + outputs[:, 1])  # no output is dropped
     assert outputs.mean(0).tolist() == pytest.approx([1, 1, 2], abs=0.04)
     assert model.eval()(ones[:9])[:, :3].tolist() == [[1, 1, 2]] * 9
+    assert MLP().dropout.p == 0 and sum(p.numel() for p in MLP().parameters()) == 79_510
 
 
 def test_softmax_applied_twice_cannot_get_below_1_46():
