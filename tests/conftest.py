@@ -27,8 +27,7 @@ def idx(tensor: torch.Tensor) -> bytes:
     return header + tensor.numpy().tobytes()
 
 
-def noise(n: int) -> torch.Tensor:
-    """Return n images, uint8 (n, 28, 28), all different and always the same."""
+def noise(n: int) -> torch.Tensor:  # n images, uint8 (n, 28, 28), always the same
     return torch.randint(256, (n, 28, 28), dtype=torch.uint8, generator=torch.manual_seed(1))
 
 

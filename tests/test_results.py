@@ -17,7 +17,7 @@ def test_runs_that_differ_in_the_seed_share_a_row_and_what_is_no_finished_run_is
     folder = home / "my [runs]"
     for name, content in {
             "../else/where": finished(0.0), "vanilla": finished(0.1), "reseed1": finished(0.2),
-            "vanilla-seed7": finished(0.4, seed=7), "short": finished(0.3, epochs=1),
+            "vanilla-seed70": finished(0.4, seed=70), "short": finished(0.3, epochs=1),
             "deep/er/vanilla": finished(0.9, seed=3, epochs=3),  # asked for 2 epochs, trained on
             "twice/vanilla-seed3": finished(1.6, seed=3), "x/vanilla": finished(2.5, lr=1),
             "y/vanilla-seed1": finished(3, lr=1, seed=1), "foreign": {"state_dict": {}},
