@@ -21,25 +21,30 @@ def pack(folder: Path) -> Path:
     return folder
 
 
-def files() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in RAW.iterdir() if path.suffix != ".gz"}
+def files(raw: Path = RAW) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in raw.iterdir() if path.suffix != ".gz"}
 
 
 def test_missing_files_come_from_there_a_package_torchvision_or_debian_in_order(home, monkeypatch):
-    tried, kept = [], [(RAW / name).stat().st_ino for name in OTHERS]
-    places = {name: pack(home / name) for name in ("package", "torchvision", "debian")}
-    monkeypatch.setattr(download, "PACKAGE_DIR", places["package"])
-    for name in "torchvision", "debian":
-        monkeypatch.setattr(download, f"{name}_download",
-                            lambda _, name=name: tried.append(name) or places[name])
-    for place in pack(RAW), *places.values():
+    kept = [(RAW / name).stat().st_ino for name in OTHERS]
+    package, torchvision, debian = (pack(home / name) for name in ("have", "torchvision", "debian"))
+    monkeypatch.setattr(download, "PACKAGE_DIR", package)
+    monkeypatch.setattr(download, "torchvision_download", Mock(return_value=torchvision))
+    monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
+    for tool, script in (("apt-get", f"echo $@ >>{home}/calls; [ $6 = update ] || touch $7.deb"),
+                         ("dpkg-deb", f"mkdir -p $3{home}; cp -r {debian} $3{package}")):
+        Path(tool).write_text(f"#!/bin/sh\n{script}")
+        Path(tool).chmod(0o755)
+    for place in pack(RAW), package, torchvision, debian:
         (RAW / FIRST).unlink()
         assert download.find_dataset(Path("data")) == RAW and files() == CONTENTS
         (place / f"{FIRST}.gz").write_bytes(gzip.compress(b"damaged for the next"))
-    assert tried == ["torchvision", "torchvision", "debian"]
+    update, fetch = Path("calls").read_text().splitlines()
+    assert update.endswith("Timeout=15 -oAcquire::Retries=0 update") and "download dataset" in fetch
+    assert download.torchvision_download.call_count == 2  # the last but one
     assert kept == [(RAW / name).stat().st_ino for name in OTHERS]  # these were not made again
-    monkeypatch.setattr(download, "debian_download", Mock(side_effect=OSError("no\nnetwork")))
-    words = "internet, save .* in new/F.*, or install Debian's .*new/F.*(damaged.*){2}no network"
+    download.torchvision_download.side_effect = RuntimeError("no\nnetwork")
+    words = "internet, save .* in new/F.*, or install Debian's .*damaged.*no network.*damaged"
     with pytest.raises(SystemExit, match=f"^download.py: error: .*{words}[^\n]*$"):
         download.main(["--data-dir=new"])
     assert not Path("new").exists()
@@ -79,11 +84,9 @@ def test_a_folder_that_cannot_be_written_or_read_is_named_and_no_part_is_left(mo
         run()
 
 
-def test_four_first_starts_at_once_succeed(capsys):
-    pack(RAW)
-    for name in CONTENTS:
-        (RAW / name).unlink()
+def test_four_first_starts_at_once_succeed(monkeypatch, capsys):
+    monkeypatch.setattr(download, "PACKAGE_DIR", pack(Path("package")))
     with ThreadPoolExecutor() as pool:
-        list(pool.map(download.main, [["--data-dir=data"]] * 4))
-    answer = f"{RAW}: the four files of Fashion-MNIST, verified"
-    assert files() == CONTENTS and capsys.readouterr().out.count(answer) == 4
+        list(pool.map(download.main, [["--data-dir=new"]] * 4))
+    assert files(Path("new/FashionMNIST/raw")) == CONTENTS
+    assert capsys.readouterr().out.count("raw: the four files of Fashion-MNIST, verified") == 4
