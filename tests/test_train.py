@@ -132,7 +132,7 @@ def test_a_checkpoint_is_in_tensorboard_and_on_the_disk_before_it_gets_its_name(
 def test_a_hostile_damaged_or_unfitting_checkpoint_is_refused_one_of_another_torch_resumes(capsys):
     whole = run("--epochs", 4, log_dir="whole")
     run("--epochs", 2)
-    path, good = Path("run/checkpoint.pt"), torch.load("run/checkpoint.pt")
+    path, good = Path("run/checkpoint.pt"), torch.load("run/checkpoint.pt", weights_only=True)
     for content, reason in (
             (b"hello\n", "damaged"), (path.read_bytes()[:-1], "damaged"), ({}, "damaged"),
             (good | {"object": range(1)}, "damaged"),  # to load an object would run its code
