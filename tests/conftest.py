@@ -59,16 +59,15 @@ def run(*flags, log_dir="run") -> list[dict[str, float]]:
 
 
 def start(*flags, limit=-1) -> subprocess.Popen:
-    """Start train.py in a process without HOME, UTF-8, what only Unix has, files above limit."""
+    """Start train.py in a bare environment, without Unix's own modules, files up to limit bytes."""
     code = ("import os, resource, runpy, signal, sys, torch.utils.tensorboard, torchvision\n"
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "sys.modules |= dict.fromkeys(['fcntl', 'pwd', 'resource']); del os.fork, os.getuid\n"
             f"import download; download.FILES = {download.FILES}\n"
             "sys.argv[0] = 'train.py'; runpy.run_module('train', run_name='__main__')")
-    environment = {"PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "utf-8"}
     return subprocess.Popen([sys.executable, "-c", code, "--data-dir=data", *map(str, flags)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def checkpoint(log_dir) -> dict:

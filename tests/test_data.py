@@ -40,9 +40,8 @@ def test_an_epoch_holds_every_example_once_or_one_of_its_18_variants_in_the_orde
         assert [len(numbers) for _, numbers in batches] == [128] * 15 + [80]
         epochs.append(map(torch.cat, zip(*batches)))
     (drawn, numbers), (augmented, same_numbers) = epochs
-    assert torch.equal(numbers.sort().values, torch.arange(2000))
+    assert torch.equal(numbers.sort().values, torch.arange(2000)) and numbers.equal(same_numbers)
     assert torch.equal(drawn, images[numbers] / 255)  # every label stays with its image
-    assert torch.equal(numbers, same_numbers)  # runs of a seed see the same order
     found = (augmented.unsqueeze(1) == references[numbers] / 255).flatten(2).all(2)  # (2000, 18)
     assert found.sum(1).eq(1).all() and 930 < found[:, 9:].sum() < 1070  # half are mirrored
     assert found.sum(0).min() > 70 and found.sum(0).max() < 160  # 111 are expected

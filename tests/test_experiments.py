@@ -9,12 +9,12 @@ SCRIPT = ROOT / "experiments.sh"
 
 
 def sh(*command, python="python3", **environment) -> tuple[int, list[str], list[str]]:
-    """Run a script; return the exit code, the lines printed and the calls of a false python3."""
+    """Run a script; return the exit code, the lines printed and the calls of a fake python3."""
     Path("python3").write_text('#!/bin/sh\necho $0 $@ >>calls; [ "$FAIL_AT" != $(wc -l <calls) ]')
     Path("python3").chmod(0o755)
     Path("calls").write_text("")
     environment |= {"PYTHON": python, "PATH": f"{Path.cwd()}:{os.environ['PATH']}"}
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     calls = Path("calls").read_text().replace(f"{Path.cwd()}/python3 ", "")
     return done.returncode, (done.stdout + done.stderr).splitlines(), calls.splitlines()
 
@@ -27,9 +27,9 @@ def expected(home, runs="runs", extra="") -> list[str]:
 def test_arguments_precede_the_experiments_own_which_are_refused_and_help_is_the_header():
     calls = expected(ROOT, "else where", "--epochs 40 --data-dir a ")
     assert sh(SCRIPT, "--epochs", "40", "--data-dir", "a", RUNS="else where") == (0, [], calls)
-    for flag in "--init", "--augment", "--dropout", "--log-dir":
+    for flag, end in ("--init", ""), ("--augment", ""), ("--dropout", ""), ("--log-dir", "=x"):
         error = f"experiments.sh: error: {flag} is set by each experiment; use train.py"
-        assert sh(SCRIPT, "--epochs", "1", f"{flag}=x") == (2, [error], [])
+        assert sh(SCRIPT, "--epochs", "1", flag + end) == (2, [error], [])
     header = [line[2:] for line in SCRIPT.read_text().splitlines()[1:9]]
     assert sh(SCRIPT, "--help") == sh(SCRIPT, "-h") == (0, header, [])
 

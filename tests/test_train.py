@@ -30,7 +30,7 @@ def test_a_run_takes_the_steps_of_plain_sgd_and_shows_means_over_examples(capsys
     monkeypatch.setattr(MLP, "forward", lambda model, images: modes.add(
         (model.training, torch.is_grad_enabled(), model.dropout.p)) or forward(model, images))
     history = run("--epochs", 2, "--seed", 9, "--hidden", 50, "--threads", 3, "--lr", 1,
-                  "--batch-size", 512, "--dropout", 1e-30, log_dir="my runs/1")  # so rare: none
+                  "--batch-size", 512, "--dropout", 1e-30, log_dir="a/b c/1")  # none drops
     assert torch.get_num_threads() == 3 and modes == {(True, True, 1e-30), (False, False, 1e-30)}
     title, _, header, *rows, last, hint = capsys.readouterr().out.splitlines()
     torch.manual_seed(9)
@@ -55,7 +55,7 @@ def test_a_run_takes_the_steps_of_plain_sgd_and_shows_means_over_examples(capsys
     assert " ".join(header.split()) == "epoch train val test val test mirrored rate seconds"
     loss, *_, test, mirrored = map(str.strip, shown)
     assert last == f"train loss {loss}, test accuracy {test}, mirrored {mirrored}"
-    assert [title, hint] == ["my runs/1: epochs 1 to 2", 'see it: tensorboard --logdir "my runs"']
+    assert [title, hint] == ["a/b c/1: epochs 1 to 2", 'see it: tensorboard --logdir "a/b c"']
 
 
 def test_zero_init_trains_only_the_output_bias():
@@ -65,13 +65,15 @@ def test_zero_init_trains_only_the_output_bias():
         assert moves == [numpy.any(weight)] * 2 == [name == "output.bias"] * 2
 
 
-def test_the_scheduler_looks_at_the_validation_loss_alone(monkeypatch, capsys):
-    losses = iter([loss for epoch, val in enumerate([1, 2, 2, 2, 2, 2])
-                   for loss in (9 - epoch, val, 9 - epoch, 9 - epoch)])  # the others always fall
+def test_the_scheduler_looks_at_the_validation_loss_alone_also_resumed(monkeypatch, capsys):
+    losses = iter([loss for epoch, val in enumerate([1, 2, 2, 0.99, *[2] * 7])
+                   for loss in (99 - epoch, val, 99 - epoch, 99 - epoch)])  # the others always fall
     monkeypatch.setattr(train, "evaluate", lambda *_: (next(losses), 0.5))
-    rates = [metrics["learning_rate"] for metrics in run("--epochs", 6)]
-    shown = [float(row.split()[-2]) for row in capsys.readouterr().out.splitlines()[3:9]]
-    assert rates == pytest.approx(shown) and shown == [0.2] * 4 + [0.02] * 2
+    run("--epochs", 9)  # the rate has fallen and, resumed, stays
+    rates = [metrics["learning_rate"] for metrics in run("--epochs", 11, "--resume")]
+    rows = [row for row in capsys.readouterr().out.splitlines() if row[:5].strip().isdigit()]
+    shown = [float(row.split()[-2]) for row in rows]
+    assert rates == pytest.approx(shown) and shown == [0.2] * 7 + [0.02] * 3 + [0.002]
 
 
 def test_same_seed_same_bits_and_shuffled_test_labels_change_no_weight(monkeypatch):
@@ -108,25 +110,25 @@ def test_a_run_killed_by_sigkill_or_before_saving_resumes_to_the_same_bits_and_c
             run(*flags, "--resume")
 
     die_before_it_saves()  # even the first epoch
+    assert not [*Path("run").glob("c*")]  # neither a checkpoint nor the beginning of one
     process = start(*flags, "--resume", "--log-dir=run")
-    run(*flags, log_dir="whole")
     assert any(line.startswith("    2 ") for line in process.stdout)
     process.kill()
     assert process.wait() == -signal.SIGKILL and len(checkpoint("run")["history"]) < 19
+    run(*flags, log_dir="whole")
     time.sleep(1)  # TensorBoard reads event files in the order of the seconds in their names
     die_before_it_saves()
     run(*flags, "--resume")
     assert checkpoint("whole") == checkpoint("run") and logged("whole") == logged("run")
-    assert [path.name for path in Path("run").glob("c*")] == ["checkpoint.pt"]
 
 
 def test_a_checkpoint_is_in_tensorboard_and_on_the_disk_before_it_gets_its_name(monkeypatch):
     calls, replace = [], os.replace
     monkeypatch.setattr(train.SummaryWriter, "flush", lambda writer: calls.append("flush"))
     monkeypatch.setattr(os, "fsync", lambda file: calls.append(os.fstat(file).st_size > 300_000))
-    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("move") or replace(*paths))
+    monkeypatch.setattr(os, "replace", lambda a, b: calls.append(a.parent) or replace(a, b))
     run("--epochs", 2)
-    assert calls == ["flush", True, "move"] * 2
+    assert calls == ["flush", True, Path("run")] * 2
 
 
 def test_a_hostile_damaged_or_unfitting_checkpoint_is_refused_one_of_another_torch_resumes(capsys):
@@ -180,7 +182,7 @@ def test_a_full_disk_and_ctrl_c_are_one_line_with_codes_1_and_130():
     full = [start("--epochs", 100, "--batch-size", 5000, f"--log-dir=läufe {limit}", limit=limit)
             for limit in (200_000, 600_000)]
     interrupted = start("--log-dir=run", "--batch-size", 1)
-    assert interrupted.stdout.readline().endswith("run: epochs 1 to 20\n")  # not yet 1
+    assert interrupted.stdout.readline().endswith("run: epochs 1 to 20\n")  # before it ends
     interrupted.send_signal(signal.SIGINT)
     for process, code, end in ((interrupted, 130, "the same command with --resume goes on\n"),
             (full[0], 1, "läufe 200000: File too large\n"), (full[1], 1, "File too large\n")):
@@ -190,11 +192,13 @@ def test_a_full_disk_and_ctrl_c_are_one_line_with_codes_1_and_130():
     assert len(checkpoint("läufe 600000")["history"]) > 1
 
 
-def test_the_default_directory_is_named_after_what_differs_from_the_defaults(home):
+def test_the_defaults_and_the_directory_named_after_what_differs_from_the_defaults(home):
     args = train.parse_args([])
     assert args.settings == {"init": "default", "augment": False, "dropout": 0.0, "hidden": 100,
                              "epochs": 20, "batch_size": 128, "lr": 0.2, "seed": 0}
     assert [args.threads, args.device, args.data_dir] == [1, "cpu", ROOT / "datasets"]
+    with pytest.raises(SystemExit, match="^0$"):
+        train.parse_args(["--help"])
     named = {"zero-lr0.1234567-seed3": ["--seed=3", "--lr=0.1234567", "--epochs=9", "--init=zero"],
              "vanilla-dropout0.55-batch_size5": ["--batch-size=5", "--dropout=0.55"]}
     for name, flags in (EXPERIMENTS | named).items():
