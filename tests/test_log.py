@@ -56,7 +56,7 @@ def test_every_tag_is_logged_with_the_right_steps_and_values():
 
 def test_mistakes_are_the_surest_ones_with_words_and_the_matrix_counts_all(monkeypatch):
     images, labels, logits = noise(100), torch.arange(100) % 7, torch.randn(100, 10)
-    monkeypatch.setattr(MLP, "forward", lambda model, images: logits * images.max())  # scaled: max 1
+    monkeypatch.setattr(MLP, "forward", lambda model, images: logits * images.max())  # max: 1
     with log.SummaryWriter("run") as writer:
         log.log_end(writer, model := MLP(), images, logits.argmax(1), {}, 2)  # no mistakes
         log.log_end(writer, model, images, labels, {}, 3)

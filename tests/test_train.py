@@ -192,7 +192,7 @@ def test_a_full_disk_and_ctrl_c_are_one_line_with_codes_1_and_130():
     assert len(checkpoint("läufe 600000")["history"]) > 1
 
 
-def test_the_defaults_and_the_directory_named_after_what_differs_from_the_defaults(home):
+def test_the_defaults_and_the_directory_named_after_what_differs_from_them(home):
     args = train.parse_args([])
     assert args.settings == {"init": "default", "augment": False, "dropout": 0.0, "hidden": 100,
                              "epochs": 20, "batch_size": 128, "lr": 0.2, "seed": 0}
