@@ -17,7 +17,7 @@ FIRST, *OTHERS = CONTENTS
 def pack(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for name, content in CONTENTS.items():
-        (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, 0))  # 0: only stored
     return folder
 
 

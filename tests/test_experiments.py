@@ -37,12 +37,11 @@ def test_arguments_precede_the_experiments_own_which_are_refused_and_help_is_the
 def test_it_finds_its_scripts_and_python_and_a_failing_run_ends_it(home):
     Path("link").symlink_to(SCRIPT)
     assert sh("./link", FAIL_AT="3") == (1, [], expected(ROOT)[:3])
-    Path("copy").mkdir()
-    copy = shutil.copy(SCRIPT, "copy")
+    copy = shutil.copy(SCRIPT, home)
     assert sh(copy) == (0, [], expected("."))  # a job scheduler's copy, started beside train.py
-    Path("copy/train.py").touch()
-    assert sh(copy, python="") == (0, [], expected(home / "copy"))  # by python3
-    for place in home / "copy/.venv/Scripts/python.exe", home / "copy/.venv/bin/python":
+    Path("train.py").touch()
+    assert sh(copy, python="") == (0, [], expected(home))  # by python3
+    for place in home / ".venv/Scripts/python.exe", home / ".venv/bin/python":
         place.parent.mkdir(parents=True)
         shutil.copy("python3", place)  # the second one is preferred
-        assert sh(copy, python="")[2] == [f"{place} {call}" for call in expected(home / "copy")]
+        assert sh(copy, python="")[2] == [f"{place} {call}" for call in expected(home)]

@@ -31,9 +31,9 @@ def test_every_tag_is_logged_with_the_right_steps_and_values():
     history, events = run(*flags, "--epochs", 10, "--resume"), logged("run")
     for tag in history[0]:
         assert events.pop(tag) == [(i + 1, pytest.approx(m[tag])) for i, m in enumerate(history)]
-    for name, weights in torch.load("run/checkpoint.pt", weights_only=True)["model"].items():
+    for name, weight in checkpoint("run")["model"].items():
         norms = dict(events.pop(f"gradient_norm/{name}"))
-        for kind, norm in ("weights", weights.norm().item()), ("gradients", norms[10]):
+        for kind, norm in ("weights", torch.tensor(weight).norm().item()), ("gradients", norms[10]):
             histograms = dict(events.pop(f"{kind}/{name}"))
             assert [*histograms] == [*norms] == [*range(1, 11)]
             assert histograms[10].sum_squares == pytest.approx(norm ** 2, rel=1e-3)

@@ -16,8 +16,8 @@ STUDY = {"vanilla": 0.2477, "zero": 2.3027, "xavier": 0.2433, "xavier-augment": 
 def test_the_five_experiments_show_the_lesson(home):
     environment = os.environ | {"RUNS": str(home), "PYTHON": sys.executable}
     subprocess.run([ROOT / "experiments.sh"], env=environment, check=True)
-    histories = {name: checkpoint(name)["history"] for name in EXPERIMENTS}
-    loss, test, mirrored = ({name: history[-1][tag] for name, history in histories.items()}
+    last = {name: checkpoint(name)["history"][-1] for name in EXPERIMENTS}
+    loss, test, mirrored = ({name: metrics[tag] for name, metrics in last.items()}
                             for tag in ("loss/train", "accuracy/test", "accuracy/mirrored"))
     vanilla, zero, xavier, augment, dropout = EXPERIMENTS
     assert test[zero] == mirrored[zero] == 0.1 and loss[zero] == pytest.approx(2.3026, abs=1e-4)

@@ -6,7 +6,7 @@ import torch
 import results
 
 
-def finished(number: float, epochs: int = 2, asked: int = 2, seed: int = 0) -> dict:
+def finished(number: float, epochs: int = 2, seed: int = 0, asked: int = 2) -> dict:
     """Return a checkpoint as train.py writes it, with numbers that tell its columns from others."""
     last = {column: number + i / 100 for i, column in enumerate(results.COLUMNS)} | {"loss/val": 7}
     settings = dict(sorted({"epochs": asked, "lr": 1, "seed": seed}.items(), reverse=number > 0.5))
@@ -19,8 +19,8 @@ def test_runs_that_differ_in_the_seed_share_a_row_and_what_is_no_finished_run_is
             "../else/where": finished(0.0), "vanilla": finished(0.1), "reseed1": finished(0.2),
             "vanilla-seed70": finished(0.4, seed=70), "short": finished(0.3, epochs=1),
             "deep/er/vanilla": finished(0.9, seed=3, epochs=3),  # asked for 2 epochs, trained on
-            "twice/vanilla-seed3": finished(1.6, seed=3), "x/vanilla": finished(2.5, 3, 3),
-            "y/vanilla-seed1": finished(3, 3, 3, 1), "foreign": {"state_dict": {}},
+            "twice/vanilla-seed3": finished(1.6, seed=3), "x/vanilla": finished(2.5, 3, asked=3),
+            "y/vanilla-seed1": finished(3, 3, seed=1, asked=3), "foreign": {"state_dict": {}},
             "list": [1], "object": finished(0.3) | {"object": range(1)}}.items():
         (folder / name).mkdir(parents=True)
         torch.save(content, folder / name / "checkpoint.pt")

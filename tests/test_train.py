@@ -60,8 +60,9 @@ def test_a_run_takes_the_steps_of_plain_sgd_and_shows_means_over_examples(capsys
 
 def test_zero_init_trains_only_the_output_bias():
     run("--init", "zero", "--epochs", 2)
+    events = logged("run")
     for name, weight in checkpoint("run")["model"].items():
-        moves = [norm > 0 for _, norm in logged("run")[f"gradient_norm/{name}"]]
+        moves = [norm > 0 for _, norm in events[f"gradient_norm/{name}"]]
         assert moves == [numpy.any(weight)] * 2 == [name == "output.bias"] * 2
 
 
@@ -163,8 +164,8 @@ def test_bad_flags_get_one_line_and_code_2_before_any_work(flag, capsys, monkeyp
         Path(path).mkdir(parents=True)
     with pytest.raises(SystemExit, match="^2$"):
         train.main(["--log-dir=new", flag])
-    line, end = capsys.readouterr().err.split("\n")
-    assert ": error: " in line and flag.split("=")["dir" in flag] in line  # the flag, or directory
+    (line, _), (name, value) = capsys.readouterr().err.split("\n"), flag.split("=")
+    assert ": error: " in line and (value if "dir" in name else name) in line
     assert (__file__ in flag) == ("is a file and must be a directory" in line)
 
 
