@@ -1,7 +1,11 @@
-"""Fashion-MNIST as tensors: splits, variants for the augmentation, batches.
+"""Fashion-MNIST as tensors: the splits, the augmentation, the batches.
 
-The whole data set lies in memory, 55 MB of uint8, and a batch is one indexing, augmented or not. To
-transform one image at a time, the usual way, takes many times as long as the training itself.
+This repository repeats a study: five runs of one small network, 20 epochs each, that differ in the
+initial weights (init.py), the augmentation of the training images (here) and dropout (model.py).
+README.md tells what comes of it; these four files (here, init.py, model.py, train.py) are how.
+
+The whole data set lies in memory, 55 MB of uint8, and a batch is made by indexing. The usual way,
+to transform one image at a time, takes longer than the training itself.
 """
 
 from collections.abc import Iterator
@@ -10,36 +14,57 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from download import DATASETS, find_dataset
+from download import DEFAULT_DATA_DIR, find_dataset
 
 VAL_SIZE = 5_000  # the last of the 60,000 training images, which are in random order
 
 
-def load_splits(data_dir: Path = DATASETS, device: str = "cpu") -> dict[str, tuple[Tensor, Tensor]]:
+def load_splits(
+    data_dir: Path = DEFAULT_DATA_DIR, device: str = "cpu"
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Return {split: (images, labels)}: images uint8 (N, 28, 28), labels int64 (N,) from 0 to 9.
 
-    train: 55,000 to learn from. train_clean: 10,000 of them, never augmented, to be evaluated like
-    the others. val: 5,000 that decide when the learning rate falls. test: 10,000 that decide
-    nothing. mirrored: these, half of them flipped left to right. Raises OSError without the files.
+    train: 55,000 images to learn from.
+    train_clean: the first 10,000 of them, to be measured as val and test are, without augmentation
+        and dropout. So runs can be compared that were trained differently. And loss/val minus
+        loss/train_clean, the gap, tells how much of what a network has learned holds for the
+        images that it learned from alone: that is overfitting.
+    val: 5,000 other images; their loss decides when the learning rate falls.
+    test: 10,000 other images; they decide nothing.
+    mirrored: the test images, half of them flipped left to right. A flipped shoe is a shoe. Does
+        a network know that, if all the shoes that it has seen pointed left?
+
+    Raises OSError if the data set is neither at hand nor to be had.
     """
-    raw = find_dataset(data_dir)
-    images = read_image_file(raw / "train-images-idx3-ubyte").to(device)
-    labels = read_label_file(raw / "train-labels-idx1-ubyte").to(device)
-    test_images = read_image_file(raw / "t10k-images-idx3-ubyte").to(device)
-    test_labels = read_label_file(raw / "t10k-labels-idx1-ubyte").to(device)
+    contents = find_dataset(data_dir)
+    images = to_images(contents["train-images-idx3-ubyte"]).to(device)
+    labels = to_labels(contents["train-labels-idx1-ubyte"]).to(device)
+    test_images = to_images(contents["t10k-images-idx3-ubyte"]).to(device)
+    test_labels = to_labels(contents["t10k-labels-idx1-ubyte"]).to(device)
+    train_images, train_labels = images[:-VAL_SIZE], labels[:-VAL_SIZE]
     return {
-        "train": (images[:-VAL_SIZE], labels[:-VAL_SIZE]),
-        "train_clean": (images[:-VAL_SIZE][:10_000], labels[:-VAL_SIZE][:10_000]),
+        "train": (train_images, train_labels),
+        "train_clean": (train_images[:10_000], train_labels[:10_000]),
         "val": (images[-VAL_SIZE:], labels[-VAL_SIZE:]),
         "test": (test_images, test_labels),
         "mirrored": (mirror_half(test_images), test_labels),
     }
 
 
+def to_images(content: bytes) -> Tensor:
+    """Return the images of a verified IDX file, uint8 (N, 28, 28): 16 bytes, then the pixels."""
+    pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=16)
+    return pixels.view(-1, 28, 28)
+
+
+def to_labels(content: bytes) -> Tensor:
+    """Return the labels of a verified IDX file, int64 (N,): 8 bytes, then a byte a label."""
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=8).long()
+
+
 def mirror_half(images: Tensor) -> Tensor:
-    """Return a copy of the images, uint8 (N, 28, 28), a fixed half of them mirrored."""
+    """Return a copy of the images, uint8 (N, 28, 28), a fixed half of them flipped sideways."""
     generator = torch.Generator().manual_seed(0)  # its own: the same half whatever a run's seed
     half = torch.randperm(len(images), generator=generator)[::2]  # every second of a random order
     mirrored = images.clone()
@@ -48,16 +73,29 @@ def mirror_half(images: Tensor) -> Tensor:
 
 
 def make_variants(images: Tensor) -> Tensor:
-    """Return all 18 variants of each image: uint8 (N, 28, 28) -> (N, 2, 3, 3, 28, 28).
+    """Return what draw_variants() draws from: for images, uint8 (N, 28, 28), 100 MB instead of 43.
 
-    variants[i, m, t, l] is image i, mirrored if m is 1, as seen through a window of 28 x 28 pixels
-    whose top left corner is at row t, column l of the image with a rim of one black pixel: at
-    (1, 1) the image itself, elsewhere the image shifted by a pixel.
+    Each image and its mirror image get a rim of one black pixel, 30 x 30 together. In the rim, a
+    window of 28 x 28 pixels has 3 x 3 places: in the middle it shows the image itself, elsewhere
+    the image moved by a pixel. With the mirror that makes 18 variants of each image.
+
+    All of it is laid out as one row of pixels, and row s of the result, uint8 (S, 840), is the
+    stretch of 28 * 30 pixels from pixel s on. These rows overlap; unfold() makes views, no copies.
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
-    padded = F.pad(both, (1, 1, 1, 1))  # (N, 2, 30, 30)
-    # unfold: all windows of 28 rows, one step apart, then of columns; views, so nothing is copied
-    return padded.unfold(2, 28, 1).unfold(3, 28, 1)
+    framed = F.pad(both, (1, 1, 1, 1))  # (N, 2, 30, 30)
+    pixels = F.pad(framed.flatten(), (0, 2))  # the last window's stretch ends 2 pixels further
+    return pixels.unfold(0, 28 * 30, 1)
+
+
+def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:
+    """Return a random one of the 18 variants of each image: indices (B,) -> uint8 (B, 28, 28)."""
+    device = indices.device
+    mirror = torch.randint(2, indices.shape, device=device)  # 1: the mirror image
+    top, left = torch.randint(3, (2, len(indices)), device=device)  # the window's place in the rim
+    # Where the window's first pixel lies. From there on it takes 28 of the 30 pixels of 28 rows.
+    start = ((indices * 2 + mirror) * 30 + top) * 30 + left
+    return variants.index_select(0, start).view(-1, 28, 30)[:, :, :28]
 
 
 def ordered_batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -66,17 +104,18 @@ def ordered_batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Te
         yield batch_images / 255, batch_labels
 
 
-def shuffled_batches(images: Tensor, labels: Tensor, batch_size: int,
-                     variants: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def shuffled_batches(
+    images: Tensor, labels: Tensor, batch_size: int, variants: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the examples likewise, but in a new random order; the last batch holds what is left.
-    With variants, from make_variants, a random one of its 18 stands for each image."""
+
+    With variants, from make_variants(images), a random variant stands for each image. A mirror
+    image of a garment is a garment; digits, say, would need another augmentation.
+    """
     for indices in torch.randperm(len(images), device=images.device).split(batch_size):
         if variants is None:
             batch_images = images.index_select(0, indices)  # images[indices], but faster
         else:
-            mirrored = torch.randint(2, indices.shape, device=images.device)
-            top, left = torch.randint(3, (2, *indices.shape), device=images.device)
-            batch_images = variants[indices, mirrored, top, left]
-        # To [0, 1]. Standardised, (x - mean 0.286) / std 0.353, the network learns faster, to loss
-        # 0.185 instead of 0.235. But the losses of the study are those of pixels in [0, 1].
-        yield batch_images / 255, labels[indices]
+            batch_images = draw_variants(variants, indices)
+        # To [0, 1], as in the study. (Standardised pixels are an exercise in the README.)
+        yield batch_images / 255, labels.index_select(0, indices)

@@ -1,4 +1,8 @@
-"""Find or fetch the four files of Fashion-MNIST, and verify them: python download.py (plumbing)"""
+"""Find or fetch the four files of Fashion-MNIST, and verify them: python download.py (plumbing)
+
+They are looked for, unpacked or as .gz, in <data-dir>/FashionMNIST/raw, in <data-dir> itself and
+where Debian's package puts them; else they are downloaded. Used is only what has the right SHA-256.
+"""
 
 import argparse
 import gzip
@@ -8,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 FILES = {  # name: SHA-256, which tells them from MNIST's files of the same names
@@ -16,29 +21,49 @@ FILES = {  # name: SHA-256, which tells them from MNIST's files of the same name
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-DATASETS = Path(__file__).resolve().parent / "datasets"
+DEFAULT_DATA_DIR = Path(__file__).resolve().parent / "datasets"
 PACKAGE, PACKAGE_DIR = "dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist")
 TIMEOUT = 15  # seconds that a server may be silent
 
 
-def folder(text: str) -> Path:
+def parse_directory(text: str) -> Path:
     """Return the directory that a flag names, with ~ expanded. argparse reports if it is a file."""
-    if os.path.isfile(path := os.path.expanduser(text)):
+    path = Path(os.path.expanduser(text))
+    if os.path.isfile(path):
         raise argparse.ArgumentTypeError(f"{path} is a file and must be a directory")
-    return Path(path)
+    return path
+
+
+def check_link(path: Path) -> None:
+    """Raise OSError if the path, or a directory above it, is a link that leads nowhere."""
+    for link in (path, *path.parents):
+        if os.path.islink(link) and not os.path.exists(link):
+            target = os.readlink(link)
+            raise OSError(f"{link} is a link to {target}, which is not there; make that or delete "
+                          "the link")
 
 
 def read_verified(path: Path) -> bytes:
     """Return the content of one of FILES, unpacked. Raises OSError if a bit of it is wrong."""
-    content = path.read_bytes()
-    content = gzip.decompress(content) if path.suffix == ".gz" else content
-    if hashlib.sha256(content).hexdigest() != FILES[path.name.removesuffix(".gz")]:
+    check_link(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({error.strerror}); mend that, or choose "
+                      "another --data-dir") from error
+    try:
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        intact = hashlib.sha256(content).hexdigest() == FILES[path.name.removesuffix(".gz")]
+    except (OSError, EOFError, zlib.error):  # cut short, or not made by gzip
+        intact = False
+    if not intact:
         raise OSError(f"{path} is damaged or not Fashion-MNIST's; move or delete it")
     return content
 
 
 def torchvision_download(scratch: Path) -> Path:
-    """Let torchvision download the files; return their folder."""
+    """Let torchvision download the .gz files; return their directory."""
     from torchvision.datasets import FashionMNIST  # only here: the import takes seconds
 
     print("downloading Fashion-MNIST", file=sys.stderr, flush=True)
@@ -47,7 +72,7 @@ def torchvision_download(scratch: Path) -> Path:
 
 
 def debian_download(scratch: Path) -> Path:
-    """Fetch and unpack Debian's package, without being root; return its folder."""
+    """Fetch and unpack Debian's package, without being root; return the directory of its .gz."""
     apt = ["apt-get", f"-oDir::State::Lists={scratch}", f"-oDir::Cache={scratch}",
            "-oAPT::Sandbox::User=", f"-oAcquire::http::Timeout={TIMEOUT}", "-oAcquire::Retries=0"]
     subprocess.run([*apt, "update"], check=True, capture_output=True, timeout=40)
@@ -56,10 +81,10 @@ def debian_download(scratch: Path) -> Path:
     return scratch / PACKAGE_DIR.relative_to("/")
 
 
-def fetch(names: list[str], raw: Path) -> dict[str, bytes]:
+def download(names: list[str], raw: Path) -> dict[str, bytes]:
     """Return the contents of the named files by the first way that works. Raises OSError."""
     reasons = []
-    for way in (lambda _: raw, lambda _: PACKAGE_DIR, torchvision_download, debian_download):
+    for way in torchvision_download, debian_download:
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 source = way(Path(scratch))
@@ -70,33 +95,57 @@ def fetch(names: list[str], raw: Path) -> dict[str, bytes]:
                   f"files in {raw}, or install Debian's package {PACKAGE} ({'; '.join(reasons)})")
 
 
-def find_dataset(data_dir: Path) -> Path:
-    """Return the folder with all FILES, verified; make what is missing. Raises OSError."""
+def save(contents: dict[str, bytes], directory: Path) -> None:
+    """Write each file beside its place, then move it there: there is never half a file."""
+    for name, content in contents.items():
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            Path(scratch, name).write_bytes(content)
+            os.replace(Path(scratch, name), directory / name)
+
+
+def find_dataset(data_dir: Path) -> dict[str, bytes]:
+    """Return {name: content} of all FILES, unpacked and verified. Raises OSError.
+
+    What was unpacked or downloaded is saved in <data-dir>/FashionMNIST/raw for the next start.
+    """
     raw = data_dir / "FashionMNIST" / "raw"
-    missing = [name for name in FILES if not (raw / name).exists()]
-    for name in FILES.keys() - missing:
-        read_verified(raw / name)
-    contents = fetch(missing, raw) if missing else {}
+    check_link(raw)
+    contents, unpacked = {}, {}
+    for name in FILES:
+        packed = f"{name}.gz"
+        for path in (raw / name, raw / packed, data_dir / name, data_dir / packed,
+                     PACKAGE_DIR / packed):
+            if os.path.lexists(path):  # true for a link that leads nowhere, too
+                contents[name] = read_verified(path)
+                if path.name == packed:
+                    unpacked[name] = contents[name]
+                break
+    missing = [name for name in FILES if name not in contents]
+    downloaded = download(missing, raw) if missing else {}
     try:
-        for name, content in contents.items():
-            raw.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=raw) as scratch:  # written beside, then moved
-                Path(scratch, name).write_bytes(content)
-                os.replace(Path(scratch, name), raw / name)
+        save(unpacked | downloaded, raw)
     except OSError as error:
-        raise OSError(f"{raw} cannot be written ({error.strerror})") from error
-    return raw
+        if downloaded:  # what is only unpacked can be unpacked again, from a read-only disk
+            raise OSError(f"{raw} cannot be written ({error.strerror}); "
+                          "choose another --data-dir") from error
+    return contents | downloaded
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Find or fetch the files; say where they are."""
+    """Find or fetch the files."""
     parser = argparse.ArgumentParser(description="Get Fashion-MNIST.", usage=argparse.SUPPRESS)
-    parser.add_argument("--data-dir", type=folder, default=DATASETS, help="default: %(default)s")
+    parser.add_argument("--data-dir", type=parse_directory, default=DEFAULT_DATA_DIR,
+                        metavar="DIR", help="default: %(default)s")
     data_dir = parser.parse_args(argv).data_dir
     try:
-        print(f"{find_dataset(data_dir)}: the four files of Fashion-MNIST, verified")
-    except (OSError, KeyboardInterrupt) as error:  # Ctrl-C has no text
-        sys.exit(f"download.py: error: {error}" if str(error) else 130)
+        find_dataset(data_dir)
+    except OSError as error:
+        sys.exit(f"download.py: error: {error}")
+    except KeyboardInterrupt:
+        print("download.py: interrupted", file=sys.stderr)
+        sys.exit(130)
+    print(f"--data-dir {data_dir}: the four files of Fashion-MNIST are at hand, verified")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 #
 #   ./experiments.sh                            # into runs/vanilla, runs/zero, ...
 #   ./experiments.sh --epochs 40                # extra arguments go to every run
-#   RUNS=runs/seed1 ./experiments.sh --seed 1   # into another directory
+#   RUNS=seeds/1 ./experiments.sh --seed 1      # into another directory
 #   PYTHON=python3.12 ./experiments.sh          # by another Python
 #
 # Started again after an interruption, it goes on where it was and repeats nothing.
@@ -19,10 +19,21 @@ for argument in "$@"; do
             exit 2 ;;
     esac
 done
-for python in "$here/.venv/bin/python" "$here/.venv/Scripts/python.exe" python3; do
-    [ -x "$python" ] && break
+
+# The first Python that has torch. (find_spec imports nothing, so this is quick.)
+has_torch='import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'
+python=${PYTHON:-}
+for candidate in "$here/.venv/bin/python" "$here/.venv/Scripts/python.exe" python3; do
+    if [ -z "$python" ] && "$candidate" -c "$has_torch" 2> /dev/null; then
+        python=$candidate
+    fi
 done
-python=${PYTHON:-$python} runs=${RUNS:-runs}
+if [ -z "$python" ]; then
+    echo "experiments.sh: error: no Python has torch; install it:" \
+        "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt" >&2
+    exit 1
+fi
+runs=${RUNS:-runs}
 
 "$python" "$here/train.py" "$@" --resume --log-dir "$runs/vanilla"
 "$python" "$here/train.py" "$@" --resume --log-dir "$runs/zero" --init zero

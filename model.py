@@ -5,16 +5,21 @@ from torch.nn import functional as F
 
 
 class MLP(nn.Module):
-    """A multi-layer perceptron with one hidden layer.
+    """A multi-layer perceptron.
 
-    hidden: number of hidden units. dropout: probability in [0, 1) with which each hidden unit is
-    set to 0 in training, drawn anew for each image; the others grow by 1 / (1 - dropout), so that
-    the output layer's inputs keep their expectation (Srivastava et al. 2014). Off in evaluation.
+    hidden: number of units in each hidden layer.
+    dropout: probability in [0, 1) with which each hidden unit is set to 0 in training, drawn anew
+        for each image. The others are multiplied by 1 / (1 - dropout), so that the next layer's
+        inputs keep their expectation (Srivastava et al. 2014). No unit can rely on another, which
+        works against overfitting. In evaluation all units answer.
+    depth: number of hidden layers.
     """
 
-    def __init__(self, hidden: int = 100, dropout: float = 0.0) -> None:
+    def __init__(self, hidden: int = 100, dropout: float = 0.0, depth: int = 1) -> None:
         super().__init__()
-        self.hidden = nn.Linear(28 * 28, hidden)
+        sizes = [28 * 28] + [hidden] * depth
+        # A linear layer from each size to the next: 784 -> hidden, hidden -> hidden, ...
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:]))
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, 10)
 
@@ -22,8 +27,11 @@ class MLP(nn.Module):
         """Return logits, float32 (B, 10), for images, float32 (B, 28, 28) in [0, 1].
 
         Logits are scores; their softmax is probabilities. It is not missing here: CrossEntropyLoss
-        contains it. To apply it twice is the classic mistake: the softmax of values in [0, 1]
-        cannot exceed e / (e + 9) = 0.232, nor the loss fall below -ln 0.232 = 1.46.
+        contains it. To apply it twice is the classic mistake. The loss then takes probabilities
+        for logits: at best one of them is 1 and nine are 0, of which the softmax makes
+        e^1 / (e^1 + 9 e^0) = 0.232, and the loss cannot fall below -ln 0.232 = 1.46.
         """
-        activations = F.relu(self.hidden(images.flatten(1)))  # (B, 784) -> (B, hidden)
-        return self.output(self.dropout(activations))  # (B, 10)
+        activations = images.flatten(1)  # (B, 784)
+        for layer in self.hidden:
+            activations = self.dropout(F.relu(layer(activations)))  # (B, hidden)
+        return self.output(activations)  # (B, 10)
