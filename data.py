@@ -2,10 +2,10 @@
 
 This repository repeats a study: five runs of one small network, 20 epochs each, that differ in the
 initial weights (init.py), the augmentation of the training images (here) and dropout (model.py).
-README.md tells what comes of it; these four files (here, init.py, model.py, train.py) are how.
+README.md tells what comes of it; data.py, init.py, model.py and train.py are how it is done.
 
 The whole data set lies in memory, 55 MB of uint8, and a batch is made by indexing. The usual way,
-to transform one image at a time, takes longer than the training itself.
+to transform one image at a time, takes several times as long as the training itself.
 """
 
 from collections.abc import Iterator
@@ -26,16 +26,16 @@ def load_splits(
     """Return {split: (images, labels)}: images uint8 (N, 28, 28), labels int64 (N,) from 0 to 9.
 
     train: 55,000 images to learn from.
-    train_clean: the first 10,000 of them, to be measured as val and test are, without augmentation
-        and dropout. So runs can be compared that were trained differently. And loss/val minus
-        loss/train_clean, the gap, tells how much of what a network has learned holds for the
-        images that it learned from alone: that is overfitting.
+    train_clean: the first 10,000 of them, measured as val and test are, without augmentation and
+        dropout. So its loss can be compared between runs that differ in those. The gap, loss/val
+        minus loss/train_clean, is how much worse a network does on new images than on images
+        that it was trained on. A gap that grows is called overfitting.
     val: 5,000 other images; their loss decides when the learning rate falls.
     test: 10,000 other images; they decide nothing.
     mirrored: the test images, half of them flipped left to right. A flipped shoe is a shoe. Does
         a network know that, if all the shoes that it has seen pointed left?
 
-    Raises OSError if the data set is neither at hand nor to be had.
+    Raises OSError if the data set is not on the disk and cannot be downloaded either.
     """
     contents = find_dataset(data_dir)
     images = to_images(contents["train-images-idx3-ubyte"]).to(device)
@@ -53,13 +53,16 @@ def load_splits(
 
 
 def to_images(content: bytes) -> Tensor:
-    """Return the images of a verified IDX file, uint8 (N, 28, 28): 16 bytes, then the pixels."""
+    """Return the images, uint8 (N, 28, 28), of a file of images: 16 bytes of header, then pixels.
+
+    The header tells N, 28 and 28, which the verified SHA-256 has settled already.
+    """
     pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=16)
     return pixels.view(-1, 28, 28)
 
 
 def to_labels(content: bytes) -> Tensor:
-    """Return the labels of a verified IDX file, int64 (N,): 8 bytes, then a byte a label."""
+    """Return the labels, int64 (N,), of a file of labels: 8 bytes of header, then a byte each."""
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=8).long()
 
 
@@ -73,18 +76,21 @@ def mirror_half(images: Tensor) -> Tensor:
 
 
 def make_variants(images: Tensor) -> Tensor:
-    """Return what draw_variants() draws from: for images, uint8 (N, 28, 28), 100 MB instead of 43.
+    """Prepare the augmentation of images, uint8 (N, 28, 28), for draw_variants().
 
-    Each image and its mirror image get a rim of one black pixel, 30 x 30 together. In the rim, a
-    window of 28 x 28 pixels has 3 x 3 places: in the middle it shows the image itself, elsewhere
-    the image moved by a pixel. With the mirror that makes 18 variants of each image.
+    An image has 18 variants: itself and its mirror image, each as it is or moved by one pixel in
+    one of 8 directions. All get a frame of one black pixel, which makes them 30 x 30. A window of
+    28 x 28 pixels fits into that at 3 x 3 places: in the middle it shows the image as it is, at
+    the other places the image moved by a pixel.
 
-    All of it is laid out as one row of pixels, and row s of the result, uint8 (S, 840), is the
-    stretch of 28 * 30 pixels from pixel s on. These rows overlap; unfold() makes views, no copies.
+    A window covers 28 rows of 30 pixels, so it lies within 28 * 30 = 840 pixels in a row. Number
+    all the pixels, image after image. Then row p of the result, uint8 (P, 840), is the 840 pixels
+    from number p on. The rows overlap, but unfold() makes views: only the pixels take memory.
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
     framed = F.pad(both, (1, 1, 1, 1))  # (N, 2, 30, 30)
-    pixels = F.pad(framed.flatten(), (0, 2))  # the last window's stretch ends 2 pixels further
+    # The last window starts at row 2, column 2 of its 900 pixels, and 62 + 840 is 2 too many.
+    pixels = F.pad(framed.flatten(), (0, 2))
     return pixels.unfold(0, 28 * 30, 1)
 
 
@@ -92,10 +98,11 @@ def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:
     """Return a random one of the 18 variants of each image: indices (B,) -> uint8 (B, 28, 28)."""
     device = indices.device
     mirror = torch.randint(2, indices.shape, device=device)  # 1: the mirror image
-    top, left = torch.randint(3, (2, len(indices)), device=device)  # the window's place in the rim
-    # Where the window's first pixel lies. From there on it takes 28 of the 30 pixels of 28 rows.
-    start = ((indices * 2 + mirror) * 30 + top) * 30 + left
-    return variants.index_select(0, start).view(-1, 28, 30)[:, :, :28]
+    top, left = torch.randint(3, (2, len(indices)), device=device)  # the place of the window
+    # The window's first pixel is framed[index, mirror, top, left]; among all pixels, it is number
+    first = ((indices * 2 + mirror) * 30 + top) * 30 + left
+    rows = variants.index_select(0, first).view(-1, 28, 30)
+    return rows[:, :, :28]  # the window shows 28 pixels of each row
 
 
 def ordered_batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

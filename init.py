@@ -8,27 +8,31 @@
 | kaiming | N(0, 2 / fan_in)                   | 0                | 0.0505                    |
 
 U(from, to) is uniform, N(mean, variance) normal; fan_in and fan_out are a layer's numbers of inputs
-and outputs. The last column is that of the first hidden layer, 784 -> 100.
+and outputs. The last column is that of the first hidden layer, 784 -> 100. Two things matter:
 
-Two things have to be right. One is symmetry: units that start with equal weights get equal
-gradients, so they stay equal, and a hundred of them are worth one. zero is the extreme case, but
-any constant fails like that. Random weights make the units differ.
+Symmetry. Units with equal incoming and outgoing weights get equal gradients, so they stay equal,
+and a hundred of them are worth one. zero is the extreme case, but any constant fails like that
+(unless dropout treats the units differently). Random weights make them differ.
 
-The other is size. A unit sums fan_in products of a weight and an input, so for independent weights
-of mean 0
+Size. A unit adds up weight * input over its fan_in inputs. If the weights are independent and have
+mean 0, each product has the variance Var(weight) * E[input^2], and the variances add up:
 
-    Var(sum) = fan_in * Var(weight) * E[input^2].
+    Var(sum) = fan_in * Var(weight) * E[input^2]
 
-- Forwards, the signal keeps its size from layer to layer if Var(weight) = 1 / fan_in.
-- Backwards, a gradient sums fan_out products and keeps its size if Var(weight) = 1 / fan_out.
-- xavier takes the mean of both fans, 1 / ((fan_in + fan_out) / 2) = 2 / (fan_in + fan_out). It was
-  made for units that are linear around 0.
-- kaiming was made for ReLU, which sets half of the sums to 0, so that E[relu(sum)^2] is
-  Var(sum) / 2. The next layer's weights make up for that by twice the variance, 2 / fan_in.
+- Forwards: if there were no activation function, the sums would be the inputs of the next layer.
+  They keep their size from layer to layer if Var(weight) = 1 / fan_in.
+- Backwards: the gradient of an input adds up weight * gradient over the fan_out units that the
+  input goes to. Gradients keep their size from layer to layer if Var(weight) = 1 / fan_out.
+- xavier is a compromise: 1 / (the mean of both fans) = 2 / (fan_in + fan_out). It was made for
+  activation functions like tanh, which hardly change small sums.
+- kaiming was made for ReLU. The sums are symmetric around 0, and ReLU turns the negative ones into
+  0, which halves the mean square: E[relu(sum)^2] = Var(sum) / 2. Twice the variance in the next
+  layer's weights, 2 / fan_in, makes up for that.
 
-So much for layers behind a ReLU (the first one sees pixels, and its fans differ). With one hidden
-layer little depends on it. But a missing 2 divides the signal by sqrt(2) in each layer, and after
-20 of them by 1000: see what becomes of them in the README.
+Between hidden layers of equal size, xavier is 1 / fan_in: it lacks kaiming's factor of 2, so every
+layer divides the signal by sqrt(2), and 20 layers by 1000. default lacks a factor of 6. With one
+hidden layer such factors matter little; the README shows what they do to 20. (For the first
+layer the theory is but a rule of thumb: its inputs are pixels, not the outputs of a ReLU.)
 """
 
 from torch import nn
@@ -37,16 +41,17 @@ from torch import nn
 def default(layer: nn.Linear) -> None:
     """Keep the weights and biases that PyTorch drew when it made the layer.
 
-    Their variance, 1 / (3 fan_in), is a sixth of kaiming's.
+    The variance of such a uniform distribution is 1 / (3 fan_in), a sixth of kaiming's.
     """
 
 
 def zero(layer: nn.Linear) -> None:
     """Set weights and biases to 0, after which only the output bias ever moves.
 
-    Every activation is relu(0) = 0, and so is each output weight's gradient: error * activation.
-    The gradient of the hidden layer comes back through the output weights: 0. What is left is the
-    output bias. It learns how frequent each class is: ten equal classes, loss ln 10 = 2.3026.
+    An output weight's gradient is the output's error (softmax minus target) times the hidden
+    unit's activation, and every activation is relu(0) = 0. The hidden layer's gradient comes back
+    through the output weights, which are 0, so it is 0, too. What is left is the output bias. It
+    learns how frequent each class is: ten equal classes, loss ln 10 = 2.3026.
     """
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

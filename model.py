@@ -26,10 +26,11 @@ class MLP(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32 (B, 10), for images, float32 (B, 28, 28) in [0, 1].
 
-        Logits are scores; their softmax is probabilities. It is not missing here: CrossEntropyLoss
-        contains it. To apply it twice is the classic mistake. The loss then takes probabilities
-        for logits: at best one of them is 1 and nine are 0, of which the softmax makes
-        e^1 / (e^1 + 9 e^0) = 0.232, and the loss cannot fall below -ln 0.232 = 1.46.
+        Logits are scores; their softmax is probabilities. There is no softmax here on purpose,
+        since CrossEntropyLoss contains it. To apply it twice is a classic mistake: then the loss
+        treats probabilities as if they were logits. At best one of them is 1 and nine are 0. From
+        that, its softmax makes e^1 / (e^1 + 9 e^0) = 0.232, so it never gets below
+        -ln 0.232 = 1.46.
         """
         activations = images.flatten(1)  # (B, 784)
         for layer in self.hidden:

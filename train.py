@@ -30,11 +30,12 @@ from model import MLP
 
 def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer,
                 batches: Iterable) -> float:
-    """Take one optimizer step per batch; return the mean loss over the examples, in nats.
+    """Take one optimizer step per batch; return the mean loss over the examples.
 
-    batches: yields images, float32 (B, 28, 28), and labels, int64 (B,), as a DataLoader does.
-    It is the loss that the optimizer saw: of a network still moving, on augmented images and with
-    dropout if the run has them. Compare runs that differ in those by loss/train_clean instead.
+    batches: yields images, float32 (B, 28, 28), and labels, int64 (B,). The loss is in nats, which
+    means that its logarithm is the natural one. It is what the optimizer saw: the weights change
+    with every batch, images may be augmented, and dropout may be on. Runs that differ in
+    augmentation or dropout are better compared by loss/train_clean.
     """
     model.train()  # switches dropout on
     total_loss = 0.0
@@ -73,8 +74,9 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     model.to(args.device)  # only now: drawn on the CPU, a seed's weights are the same everywhere
     criterion = nn.CrossEntropyLoss()  # the batch's mean of -ln p, p = softmax(logits)[label]
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)
-    # Divides the learning rate by 10 once loss/val has had no new low (lower by 0.01 % at least)
-    # for patience + 1 epochs. So it also ends the time in which a network overfits fastest.
+    # Divides the learning rate by 10 whenever patience + 1 epochs in a row have brought no new low
+    # of loss/val (a new low is at least 0.01 % lower). If the training loss still falls then, the
+    # network is overfitting, and smaller steps slow that down.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
@@ -92,15 +94,15 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     with SummaryWriter(args.log_dir) as writer:
         log_settings(writer, args.settings, args.device, args.threads, len(history))
         if not history:
-            torch.manual_seed(args.seed)  # the same pictures for all runs of a seed
+            torch.manual_seed(args.seed)  # the same images for all runs of a seed
             inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
             log_start(writer, model, inputs)
         print_header(args, len(history) + 1)
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
-            # What is random in an epoch depends on seed and epoch alone. So all runs of a seed see
-            # the images in one order, which is new in every epoch, and a resumed run repeats what
-            # an uninterrupted one does. (The factor: no two seeds share an epoch.)
+            # What an epoch draws depends on the seed and the epoch alone. So all runs of a seed
+            # see the images in the same order (a new one in every epoch), and a resumed run draws
+            # what an uninterrupted one would. Seeds are below 100,000, so no two share an epoch.
             torch.manual_seed(args.seed + 100_000 * epoch)
             train_batches = shuffled_batches(*splits["train"], args.batch_size, variants)
             metrics = {"loss/train": train_epoch(model, criterion, optimizer, train_batches)}
@@ -125,7 +127,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
 def check_losses(metrics: dict[str, float], epoch: int, lr: float) -> None:
     """Exit if training has exploded, so that its numbers mean nothing any more."""
     for tag in ("loss/train", "loss/val"):
-        sane = metrics[tag] < 1e6  # guessing costs 2.3; for nan, "not a number", this is false
+        sane = metrics[tag] < 1e6  # guessing has ln 10 = 2.3; a comparison with nan is false
         if not sane:
             sys.exit(f"train.py: error: {tag} is {metrics[tag]:.3g} in epoch {epoch}; "
                      f"start again with --lr lower than {lr:g}")
@@ -169,7 +171,8 @@ def load_checkpoint(path: Path, state: dict, settings: dict, defaults: dict) -> 
     """Load the saved state into model, optimizer, scheduler; return the history, or exit."""
     try:  # weights_only: tensors and plain values; a file that would run code is refused
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        saved = defaults | checkpoint["settings"]  # a flag that is newer than the run: its default
+        # A flag that was added to train.py after the run was saved counts as its default.
+        saved = defaults | checkpoint["settings"]
         history = list(checkpoint["history"])
     except Exception:  # a damaged file can fail in any way
         sys.exit(f"train.py: error: {path} is damaged or not a checkpoint of train.py; "
@@ -216,7 +219,7 @@ def working_device(text: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser: all flags with their ranges and defaults. A flag stands here alone."""
+    """Return the parser. All that is to be said of a flag is said here and nowhere else."""
     parser = argparse.ArgumentParser(description="Train one network.", usage=argparse.SUPPRESS,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
     add = parser.add_argument_group("under study").add_argument
@@ -234,13 +237,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--lr", type=number(float, 1e-9, 1e9), default=0.2, metavar="X",
         help="learning rate at the start")
     add("--patience", type=number(int, 0, 1e6), default=2, metavar="N",
-        help="epochs without a new low of loss/val before one more lowers the rate")
+        help="the rate falls after N + 1 epochs without a new low of loss/val")
     add("--seed", type=number(int, 0, 1e5), default=0, metavar="N",
         help="decides all that is random")
     add("--threads", type=number(int, 1, 1e3), default=1, metavar="N",
-        help="threads to compute with on a CPU; moves the last digits")
+        help="threads to compute with on a CPU (results differ by rounding)")
     add("--device", type=working_device, default="cpu",
-        help="where to compute: cpu, cuda, cuda:1, mps; moves the last digits")
+        help="where to compute: cpu, cuda, cuda:1, mps (results differ by rounding)")
     add("--data-dir", type=parse_directory, default=DEFAULT_DATA_DIR, metavar="DIR",
         help="directory of the data set")
     add("--log-dir", type=parse_directory, default=None, metavar="DIR",
@@ -297,8 +300,9 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    # TensorBoard writes in a thread. When that fails (a full disk), Python would print its
-    # traceback; but flush() raises the same error in train(), and main() prints it in a line.
+    # TensorBoard writes in a thread of its own. If that fails, say on a full disk, flush() raises
+    # the error again in train(), and main() prints it in a line. Without the next line, Python
+    # would print the thread's traceback, too.
     threading.excepthook = lambda failure: None
     try:
         main()

@@ -1,0 +1,33 @@
+"""Run train.py on the made-up files: python tests/child.py [file_size=BYTES] FLAGS
+
+No file may grow beyond file_size, as on a full disk. Python modules that only Unix has are missing,
+as on Windows.
+"""
+
+import os
+import resource
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import torch.utils.tensorboard  # noqa: F401 (with all that may need Unix's modules by itself)
+import torchvision  # noqa: F401
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+import conftest
+import download
+
+download.FILES = conftest.HASHES
+if sys.argv[1].startswith("file_size="):
+    size = int(sys.argv.pop(1).removeprefix("file_size="))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job does not have
+for module in "fcntl", "pwd", "resource":
+    sys.modules[module] = None
+del os.fork, os.getuid
+
+train_py = conftest.ROOT / "train.py"
+sys.argv[0] = str(train_py)
+runpy.run_path(str(train_py), run_name="__main__")
