@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run. A step is an epoch, step 0 the start."""
 
 import platform
+from pathlib import Path
 
 import torch
 import torchvision
@@ -16,6 +17,16 @@ from data import ordered_batches
 
 CLASSES = FashionMNIST.classes  # the ten names, in the order of the labels
 MAGNIFIED = 28 * 4  # pixels of a mistake's side, room for a few words
+
+
+def number_event_files(log_dir: Path) -> None:
+    """Number the event files that earlier starts of a run have left, in the order of their names.
+
+    TensorBoard reads them in that order, and new names begin with the time. So it would read a new
+    file too early, and skip epochs, if the clock of this machine were behind that of the last one.
+    """
+    for number, path in enumerate(sorted(log_dir.glob("events.out.tfevents.*"))):
+        path.rename(path.with_name(f"events.out.tfevents.{number:010}"))
 
 
 def log_table(writer: SummaryWriter, tag: str, rows: list[list], epoch: int) -> None:

@@ -7,6 +7,7 @@ gradients, the images that it sees, and the mistakes that it makes.
 """
 
 import argparse
+import glob
 import io
 import math
 import os
@@ -22,9 +23,9 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from data import load_splits, make_variants, ordered_batches, shuffled_batches
-from download import DEFAULT_DATA_DIR, parse_directory
+from download import DEFAULT_DATA_DIR, check_link, parse_directory
 from init import MODES, initialize
-from log import log_end, log_epoch, log_settings, log_start
+from log import log_end, log_epoch, log_settings, log_start, number_event_files
 from model import MLP
 
 
@@ -91,6 +92,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
 
     splits = load_splits(args.data_dir, args.device)
     variants = make_variants(splits["train"][0]) if args.augment else None
+    number_event_files(args.log_dir)
     with SummaryWriter(args.log_dir) as writer:
         log_settings(writer, args.settings, args.device, args.threads, len(history))
         if not history:
@@ -263,7 +265,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.defaults = {flag: parser.get_default(flag) for flag in args.settings}
     if args.log_dir is None:
         args.log_dir = Path("runs", directory_name(args.settings, args.defaults))
-    if not args.resume and [*args.log_dir.glob("checkpoint.pt"), *args.log_dir.glob("events.*")]:
+    held = [name for pattern in ("checkpoint.pt", "events.*")
+            for name in glob.glob(pattern, root_dir=args.log_dir)]
+    if held and not args.resume:
         parser.error(f"{args.log_dir} holds a run; use --resume to go on, or another --log-dir")
     return args
 
@@ -284,6 +288,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     try:
+        check_link(args.log_dir)
         history = train(args)
         print("train loss {loss/train:.4f}, gap {loss/gap:.4f}, test accuracy {accuracy/test:.4f}, "
               "mirrored {accuracy/mirrored:.4f}".format(**history[-1]))
