@@ -102,7 +102,7 @@ def log_end(
     # The page HPARAMS. (SummaryWriter.add_hparams would show it as a run of its own.)
     under_study = {flag: settings[flag] for flag in ("init", "augment", "dropout")}
     under_study["augment"] = "yes" if settings["augment"] else "no"
-    metrics = dict.fromkeys(["loss/train", "loss/gap", "accuracy/test", "accuracy/mirrored"])
+    metrics = dict.fromkeys(["accuracy/test", "loss/gap", "accuracy/mirrored"])
     for summary in hparams(under_study, metrics):
         writer.file_writer.add_summary(summary, epoch)
 
