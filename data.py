@@ -55,7 +55,7 @@ def load_splits(
 def to_images(content: bytes) -> Tensor:
     """Return the images, uint8 (N, 28, 28), of a file of images: 16 bytes of header, then pixels.
 
-    The header tells N, 28 and 28, which the verified SHA-256 has settled already.
+    The header can be skipped: download.py has checked that this is the official file, byte by byte.
     """
     pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=16)
     return pixels.view(-1, 28, 28)
@@ -83,15 +83,17 @@ def make_variants(images: Tensor) -> Tensor:
     28 x 28 pixels fits into that at 3 x 3 places: in the middle it shows the image as it is, at
     the other places the image moved by a pixel.
 
-    A window covers 28 rows of 30 pixels, so it lies within 28 * 30 = 840 pixels in a row. Number
-    all the pixels, image after image. Then row p of the result, uint8 (P, 840), is the 840 pixels
-    from number p on. The rows overlap, but unfold() makes views: only the pixels take memory.
+    In memory, the next line of a window begins 30 pixels after the last one. So a window lies in a
+    stretch of 28 * 30 = 840 pixels: cut into 28 pieces of 30, each piece begins with a line of the
+    window. Number all the pixels, image after image. Then entry p of the result, uint8 (P, 840),
+    is the stretch that begins at pixel p. Stretches overlap, but they are views: none is copied.
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
     framed = F.pad(both, (1, 1, 1, 1))  # (N, 2, 30, 30)
-    # The last window starts at row 2, column 2 of its 900 pixels, and 62 + 840 is 2 too many.
+    # An image's last window begins at its pixel 2 * 30 + 2 = 62. As 62 + 840 is 902, its stretch
+    # ends with 2 pixels of the next image, and 2 are needed behind the last image, too.
     pixels = F.pad(framed.flatten(), (0, 2))
-    return pixels.unfold(0, 28 * 30, 1)
+    return pixels.unfold(0, 28 * 30, 1)  # along dimension 0, all stretches of 840, 1 pixel apart
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ Symmetry. Units with equal incoming and outgoing weights get equal gradients, so
 and a hundred of them are worth one. zero is the extreme case, but any constant fails like that
 (unless dropout treats the units differently). Random weights make them differ.
 
-Size. A unit adds up weight * input over its fan_in inputs. If the weights are independent and have
-mean 0, each product has the variance Var(weight) * E[input^2], and the variances add up:
+Size. A unit adds up weight * input over its fan_in inputs. If the weights are drawn independently
+and with mean 0, so that the sums have mean 0, too, the variances of the products add up:
 
-    Var(sum) = fan_in * Var(weight) * E[input^2]
+    E[sum^2] = Var(sum) = fan_in * Var(weight) * E[input^2]
 
 - Forwards: if there were no activation function, the sums would be the inputs of the next layer.
-  They keep their size from layer to layer if Var(weight) = 1 / fan_in.
+  Then E[input^2] is the same in all layers if Var(weight) = 1 / fan_in.
 - Backwards: the gradient of an input adds up weight * gradient over the fan_out units that the
   input goes to. Gradients keep their size from layer to layer if Var(weight) = 1 / fan_out.
 - xavier is a compromise: 1 / (the mean of both fans) = 2 / (fan_in + fan_out). It was made for
@@ -29,10 +29,11 @@ mean 0, each product has the variance Var(weight) * E[input^2], and the variance
   0, which halves the mean square: E[relu(sum)^2] = Var(sum) / 2. Twice the variance in the next
   layer's weights, 2 / fan_in, makes up for that.
 
-Between hidden layers of equal size, xavier is 1 / fan_in: it lacks kaiming's factor of 2, so every
-layer divides the signal by sqrt(2), and 20 layers by 1000. default lacks a factor of 6. With one
-hidden layer such factors matter little; the README shows what they do to 20. (For the first
-layer the theory is but a rule of thumb: its inputs are pixels, not the outputs of a ReLU.)
+Between hidden layers of equal size, xavier's variance is 1 / fan_in, half of kaiming's. So every
+layer divides the signal, the square root of E[input^2], by sqrt(2), and 20 layers by 1000. The
+variance of default is a sixth of kaiming's; its signal falls until its random biases are all that
+remains. With one hidden layer that matters little; the README shows what it does to 20. (For the
+first layer the theory is but a rule of thumb: its inputs are pixels, not the outputs of a ReLU.)
 """
 
 from torch import nn

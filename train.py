@@ -68,7 +68,10 @@ def evaluate(model: nn.Module, criterion: nn.Module, batches: Iterable) -> tuple
 
 
 def train(args: argparse.Namespace) -> list[dict[str, float]]:
-    """Train one run, from its start or its checkpoint; return its history: metrics per epoch."""
+    """Train one run, from its start or its checkpoint; return its history: metrics per epoch.
+
+    args: the flags, and among them args.settings, those that decide the numbers (parse_args()).
+    """
     torch.manual_seed(args.seed)  # for the initial weights; each epoch gets a seed of its own below
     model = MLP(args.hidden, args.dropout, args.depth)
     initialize(model, args.init)
@@ -76,8 +79,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     criterion = nn.CrossEntropyLoss()  # the batch's mean of -ln p, p = softmax(logits)[label]
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)
     # Divides the learning rate by 10 whenever patience + 1 epochs in a row have brought no new low
-    # of loss/val (a new low is at least 0.01 % lower). If the training loss still falls then, the
-    # network is overfitting, and smaller steps slow that down.
+    # of loss/val (a new low is at least 0.01 % lower). Smaller steps settle into a minimum that
+    # larger ones jump over. They also slow overfitting down, if that is why loss/val has stalled.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
@@ -92,19 +95,20 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
 
     splits = load_splits(args.data_dir, args.device)
     variants = make_variants(splits["train"][0]) if args.augment else None
-    number_event_files(args.log_dir)
+    number_event_files(args.log_dir)  # of earlier starts, so that TensorBoard reads them first
     with SummaryWriter(args.log_dir) as writer:
         log_settings(writer, args.settings, args.device, args.threads, len(history))
         if not history:
-            torch.manual_seed(args.seed)  # the same images for all runs of a seed
+            torch.manual_seed(args.seed)  # the same garments for all runs of a seed
             inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
             log_start(writer, model, inputs)
         print_header(args, len(history) + 1)
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
-            # What an epoch draws depends on the seed and the epoch alone. So all runs of a seed
-            # see the images in the same order (a new one in every epoch), and a resumed run draws
-            # what an uninterrupted one would. Seeds are below 100,000, so no two share an epoch.
+            # What an epoch draws depends on the seed and the epoch alone (and on the kind of
+            # device). So all runs of a seed see the images in the same order, a new one in every
+            # epoch, and a resumed run draws what an uninterrupted one would. Seeds are below
+            # 100,000, so that this number is another for each pair of seed and epoch.
             torch.manual_seed(args.seed + 100_000 * epoch)
             train_batches = shuffled_batches(*splits["train"], args.batch_size, variants)
             metrics = {"loss/train": train_epoch(model, criterion, optimizer, train_batches)}
@@ -245,7 +249,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--threads", type=number(int, 1, 1e3), default=1, metavar="N",
         help="threads to compute with on a CPU (results differ by rounding)")
     add("--device", type=working_device, default="cpu",
-        help="where to compute: cpu, cuda, cuda:1, mps (results differ by rounding)")
+        help="where to compute: cpu, cuda, cuda:1, mps (each kind draws other random numbers)")
     add("--data-dir", type=parse_directory, default=DEFAULT_DATA_DIR, metavar="DIR",
         help="directory of the data set")
     add("--log-dir", type=parse_directory, default=None, metavar="DIR",
@@ -258,8 +262,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read and check the flags; exit with code 2 and one line if one of them is wrong."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    # The settings decide the numbers (but for the last digits) and are recorded with the run. They
-    # are all the flags but those that say where and how it is computed.
+    # The settings decide the numbers, as far as the machine does not, and are recorded with the
+    # run. They are all the flags but those that say where and how it is computed.
     where_and_how = ("data_dir", "log_dir", "resume", "device", "threads")
     args.settings = {flag: value for flag, value in vars(args).items() if flag not in where_and_how}
     args.defaults = {flag: parser.get_default(flag) for flag in args.settings}
@@ -288,7 +292,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     try:
-        check_link(args.log_dir)
+        check_link(args.log_dir)  # a symbolic link that leads nowhere gets a sentence of its own
         history = train(args)
         print("train loss {loss/train:.4f}, gap {loss/gap:.4f}, test accuracy {accuracy/test:.4f}, "
               "mirrored {accuracy/mirrored:.4f}".format(**history[-1]))

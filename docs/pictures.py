@@ -82,12 +82,12 @@ def draw_overfitting() -> None:
     figure, panels = plt.subplots(1, 4, figsize=(12, 4), layout="constrained")
     lines = {name: [metrics["loss/gap"] for metrics in history(RUNS / run)]
              for name, run in FIVE.items() if run != "zero"}
-    panels[0].set_ylim(-0.01, 0.13)
+    panels[0].set_ylim(-0.01, 0.08)
     draw_lines(panels[0], lines, "loss/gap of the five")
-    long_runs = {"xavier": "constant", "+ augment": "constant-augment",
-                 "+ dropout": "constant-dropout"}
-    for axes, (name, run) in zip(panels[1:], long_runs.items()):
-        color = STYLES[name][0]
+    long_runs = {"constant": "xavier", "constant-augment": "+ augment",
+                 "constant-dropout": "+ dropout"}
+    for axes, (run, style) in zip(panels[1:], long_runs.items()):
+        color = STYLES[style][0]
         metrics = history(PURPOSE / run)
         clean = [m["loss/train_clean"] for m in metrics]
         val = [m["loss/val"] for m in metrics]
@@ -96,8 +96,8 @@ def draw_overfitting() -> None:
         axes.plot(epochs, clean, "--", color=color, linewidth=1.5)
         axes.fill_between(epochs, clean, val, color=color, alpha=0.15)
         axes.text(40, 0.47, "loss/val", color=color)
-        axes.text(10, 0.115, "loss/train_clean", color=color)
-        axes.set(title=f"{name}, constant rate", xlabel="epoch", ylim=(0.09, 0.52),
+        axes.text(5, 0.065, "loss/train_clean", color=color)
+        axes.set(title=run, xlabel="epoch", ylim=(0.05, 0.52),
                  xlim=(1, len(metrics)), xticks=(1, 20, 40, 60, 80))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
