@@ -1,16 +1,20 @@
 """A small made-up data set in real IDX files, and the tools to train on it and to see what came."""
 
+import contextlib
 import hashlib
+import io
 import json
+import os
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.summary.writer import event_file_writer
 
 import download
 import train
@@ -78,18 +82,23 @@ def made_up_world() -> None:
         patch.setattr(download, "PACKAGE_DIR", Path("/no/package"))
         patch.setattr(download, "torchvision_download", no_network)
         patch.setattr(download, "debian_download", no_network)
-        # TensorBoard's reader sorts event files by their names, which hold the second, the process
-        # and this number, as texts. From 1000 on, texts sort as numbers do.
-        patch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
         yield
 
 
+@pytest.fixture(scope="session")
+def data_dir(made_up_world, tmp_path_factory) -> Path:
+    """Return the directory of the made-up files; no test changes them."""
+    home = tmp_path_factory.mktemp("data_set")
+    write_files(home / RAW)
+    return home / "data"
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch) -> Path:
-    """Let every test work in a directory of its own, its home, with the files in data/."""
+def home(data_dir, tmp_path, monkeypatch) -> Path:
+    """Let every test work in a directory of its own, its home, with a link to the files: data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    write_files(RAW)
+    Path("data").symlink_to(data_dir)
     return tmp_path
 
 
@@ -98,12 +107,71 @@ def run(*flags, log_dir="run") -> list[dict[str, float]]:
     return train.main(["--data-dir=data", f"--log-dir={log_dir}", *map(str, flags)])
 
 
-def start(*flags, file_size: int | None = None) -> subprocess.Popen:
-    """Start train.py on the made-up files in a process of its own, by tests/child.py."""
+def start(*flags, file_size: int | None = None, cwd=None) -> subprocess.Popen:
+    """Start train.py on the made-up files in a process of its own, by tests/child.py.
+
+    It is killed if it still runs after two minutes.
+    """
     limit = [] if file_size is None else [f"file_size={file_size}"]
     command = [sys.executable, ROOT / "tests" / "child.py", *limit, "--data-dir=data"]
-    return subprocess.Popen([*command, *map(str, flags)], stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, *map(str, flags)], stdin=subprocess.DEVNULL, cwd=cwd,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    timer = threading.Timer(120, process.kill)
+    timer.daemon = True  # it keeps nobody waiting
+    timer.start()
+    return process
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory) -> SimpleNamespace:
+    """A finished run of 4 epochs, changed by no test: flags, directory, history, lines printed."""
+    home = tmp_path_factory.mktemp("plain")
+    write_files(home / RAW)
+    flags = ["--seed=5", "--hidden=20", "--epochs=4", "--batch-size=120", "--lr=0.5"]
+    flags += [f"--data-dir={home / 'data'}", f"--log-dir={home / 'my $runs' / 'plain'}"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        history = train.main(flags)
+    return SimpleNamespace(flags=flags, directory=home / "my $runs" / "plain", history=history,
+                           printed=printed.getvalue().splitlines())
+
+
+def dictate_losses(monkeypatch, **losses: list[float]) -> None:
+    """Let train.py learn nothing and find the losses that are listed for a split, one an epoch.
+
+    dictate_losses(monkeypatch, val=[1, 2, 2]). Losses that are not listed fall: 1, 1/2, 1/3, ...
+    """
+    sizes = {"train": 50, "train_clean": 40, "val": 30, "test": 20, "mirrored": 10}
+    splits = train.load_splits(Path("data"))
+    for split, size in sizes.items():
+        images, labels = splits[split]
+        splits[split] = images[:size], labels[:size]
+    falling = [1 / epoch for epoch in range(1, 100)]
+    coming = {sizes[split]: iter(losses.get(split, falling)) for split in sizes}
+
+    def next_loss(batches) -> float:
+        return next(coming[sum(len(labels) for _, labels in batches)])
+
+    def train_epoch(model, criterion, optimizer, batches) -> float:
+        return next_loss(batches)
+
+    def evaluate(model, criterion, batches) -> tuple[float, float]:
+        return next_loss(batches), 0.5
+
+    monkeypatch.setattr(train, "load_splits", lambda *_: splits)
+    monkeypatch.setattr(train, "train_epoch", train_epoch)
+    monkeypatch.setattr(train, "evaluate", evaluate)
+
+
+def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+    """Fail if two tensors differ, with the number and the place of the differences."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, msg=lambda text: f"{what}: {text}")
+
+
+class Bomb:
+    """An object that makes the directory exploded/ where it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("exploded",)
 
 
 def checkpoint(log_dir="run") -> dict:

@@ -1,47 +1,251 @@
+"""What experiments.sh promises: five runs and their table, by the right Python, from anywhere."""
+
+import fnmatch
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from conftest import EXPERIMENTS, ROOT
 
 SCRIPT = ROOT / "experiments.sh"
+README = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+FAKE_PYTHON = """#!/bin/sh
+# A Python that has torch, and notes how it is called instead of running anything.
+[ "$1" = -c ] && exit
+echo "$0 $*" >> calls
+[ "$FAIL_AT" != "$(wc -l < calls | tr -d ' ')" ]
+"""
 
 
-def sh(*command, python="python3", **environment) -> tuple[int, list[str], list[str]]:
-    """Run a script; return the exit code, the lines printed and the calls of a fake python3."""
-    Path("python3").write_text('#!/bin/sh\necho $0 $@ >>calls; [ "$FAIL_AT" != $(wc -l <calls) ]')
-    Path("python3").chmod(0o755)
-    Path("calls").write_text("")
-    environment |= {"PYTHON": python, "PATH": f"{Path.cwd()}:{os.environ['PATH']}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    calls = Path("calls").read_text().replace(f"{Path.cwd()}/python3 ", "")
-    return done.returncode, (done.stdout + done.stderr).splitlines(), calls.splitlines()
+def make_python(path: Path, text: str = FAKE_PYTHON) -> None:
+    """Make a script that stands for Python."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
 
 
-def expected(home, runs="runs", extra="") -> list[str]:
-    return [f"{home}/train.py {extra}--resume --log-dir {runs}/{' '.join([name, *flags])}"
-            for name, flags in EXPERIMENTS.items()] + [f"{home}/results.py {runs}"]
+@pytest.fixture
+def place(home) -> Path:
+    """A directory with experiments.sh and what lies beside it, and a python3 in the PATH."""
+    directory = home / "the study"
+    directory.mkdir()
+    shutil.copy(SCRIPT, directory)
+    (directory / "train.py").touch()
+    make_python(home / "bin" / "python3")
+    return directory
 
 
-def test_arguments_precede_the_experiments_own_which_are_refused_and_help_is_the_header():
-    calls = expected(ROOT, "else where", "--epochs 40 --data-dir a ")
-    assert sh(SCRIPT, "--epochs", "40", "--data-dir", "a", RUNS="else where") == (0, [], calls)
-    for flag, end in ("--init", ""), ("--augment", ""), ("--dropout", ""), ("--log-dir", "=x"):
-        error = f"experiments.sh: error: {flag} is set by each experiment; use train.py"
-        assert sh(SCRIPT, "--epochs", "1", flag + end) == (2, [error], [])
-    header = [line[2:] for line in SCRIPT.read_text().splitlines()[1:9]]
-    assert sh(SCRIPT, "--help") == sh(SCRIPT, "-h") == (0, header, [])
+def sh(*command, **environment: str) -> SimpleNamespace:
+    """Run a script; return its exit code, its output, its errors, and the calls of Python, with ~
+    for the test's directory."""
+    for name in "PYTHON", "RUNS", "FAIL_AT":
+        environment.setdefault(name, "")
+    environment["PATH"] = f"{Path.cwd() / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True,
+                          timeout=60)
+    noted = Path("calls").read_text() if Path("calls").exists() else ""
+    calls = noted.replace(os.environ["HOME"], "~").splitlines()
+    return SimpleNamespace(code=done.returncode, output=done.stdout, errors=done.stderr,
+                           calls=calls)
 
 
-def test_it_finds_its_scripts_and_python_and_a_failing_run_ends_it(home):
-    Path("link").symlink_to(SCRIPT)
-    assert sh("./link", FAIL_AT="3") == (1, [], expected(ROOT)[:3])
-    copy = shutil.copy(SCRIPT, home)
-    assert sh(copy) == (0, [], expected("."))  # a job scheduler's copy, started beside train.py
-    Path("train.py").touch()
-    assert sh(copy, python="") == (0, [], expected(home))  # by python3
-    for place in home / ".venv/Scripts/python.exe", home / ".venv/bin/python":
-        place.parent.mkdir(parents=True)
-        shutil.copy("python3", place)  # the second one is preferred
-        assert sh(copy, python="")[2] == [f"{place} {call}" for call in expected(home)]
+def calls_by(python: str = "~/bin/python3", scripts: str = "~/the study", extra: str = "",
+             runs: str = "runs") -> list[str]:
+    """Return the six calls that experiments.sh makes."""
+    calls = []
+    for name, flags in EXPERIMENTS.items():
+        words = [python, f"{scripts}/train.py", *extra.split(), "--resume", "--log-dir",
+                 f"{runs}/{name}", *flags]
+        calls.append(" ".join(words))
+    return [*calls, f"{python} {scripts}/results.py {runs}"]
+
+
+# What it runs
+
+
+@pytest.mark.parametrize("number, name", list(enumerate(EXPERIMENTS)))
+def test_each_experiment_has_its_flags(number, name, place):
+    calls = sh(place / "experiments.sh").calls
+    assert calls[number] == calls_by()[number]
+
+
+def test_the_table_comes_last_and_nothing_else(place):
+    calls = sh(place / "experiments.sh").calls
+    assert calls[5:] == ["~/bin/python3 ~/the study/results.py runs"]
+
+
+def test_it_ends_well_and_says_nothing_itself(place):
+    done = sh(place / "experiments.sh")
+    assert done.output == ""
+    assert done.errors == ""
+    assert done.code == 0
+
+
+def test_extra_arguments_go_to_every_run(place):
+    done = sh(place / "experiments.sh", "--epochs", "40", "--seed", "1")
+    assert done.calls == calls_by(extra="--epochs 40 --seed 1")
+
+
+def test_an_argument_with_a_space_stays_one(home, place):
+    make_python(home / "bin" / "python3", '#!/bin/sh\n[ "$1" = -c ] || echo "$3" >> calls\n')
+    calls = sh(place / "experiments.sh", "--data-dir", "my data").calls
+    assert calls[:5] == ["my data"] * 5
+
+
+def test_runs_is_the_directory_of_the_runs(place):
+    done = sh(place / "experiments.sh", RUNS="seeds/no 1")
+    assert done.calls == calls_by(runs="seeds/no 1")
+
+
+def test_a_space_in_runs_makes_no_more_arguments(home, place):
+    make_python(home / "bin" / "python3", '#!/bin/sh\n[ "$1" = -c ] || echo $# >> calls\n')
+    usual = sh(place / "experiments.sh").calls
+    assert sh(place / "experiments.sh", RUNS="no 1").calls == usual * 2  # the calls add up
+
+
+@pytest.mark.parametrize("argument", [
+    "--init", "--init=zero", "--augment", "--dropout", "--dropout=0.5", "--log-dir", "--log-dir=x"])
+def test_what_each_experiment_sets_is_refused(argument, place):
+    done = sh(place / "experiments.sh", "--epochs", "1", argument)
+    flag = argument.partition("=")[0]
+    expected = f"experiments.sh: error: {flag} is set by each experiment; use train.py\n"
+    assert done.errors == expected
+    assert done.code == 2
+    assert done.calls == []
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_run_that_fails_ends_it(number, place):
+    done = sh(place / "experiments.sh", FAIL_AT=str(number))
+    assert len(done.calls) == number
+    assert done.code == 1
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_its_head(flag, place):
+    done = sh(place / "experiments.sh", flag)
+    head = [line[2:] for line in SCRIPT.read_text(encoding="utf-8").splitlines()[1:9]]
+    assert done.output.splitlines() == head
+    assert done.code == 0
+    assert done.calls == []
+
+
+def test_help_tells_its_four_uses(place):
+    output = sh(place / "experiments.sh", "--help").output
+    for use in "./experiments.sh  ", "./experiments.sh --epochs 40", "RUNS=", "PYTHON=":
+        assert use in output
+
+
+# Where it is started from
+
+
+def test_it_can_be_started_by_sh(place):
+    assert sh("sh", place / "experiments.sh").calls == calls_by()
+
+
+def test_it_can_be_started_beside_its_scripts(place, monkeypatch):
+    monkeypatch.chdir(place)
+    make_python(place / "bin" / "python3")
+    assert sh("./experiments.sh").calls == calls_by(python="~/the study/bin/python3")
+
+
+def test_it_can_be_started_through_a_link(place):
+    Path("link").symlink_to(place / "experiments.sh")
+    assert sh("./link").calls == calls_by()
+
+
+def test_a_copy_finds_the_scripts_in_the_current_directory(home):
+    """Job schedulers run a copy in a directory of their own."""
+    make_python(home / "bin" / "python3")
+    (home / "spool").mkdir()
+    shutil.copy(SCRIPT, home / "spool" / "job7")
+    assert sh("sh", "spool/job7").calls == calls_by(scripts=".")
+
+
+# By which Python
+
+
+@pytest.mark.parametrize("venv", [".venv/bin/python", ".venv/Scripts/python.exe"])
+def test_the_python_of_a_venv_is_taken(venv, place):
+    make_python(place / venv)
+    assert sh(place / "experiments.sh").calls == calls_by(python=f"~/the study/{venv}")
+
+
+def test_python_wins_where_there_is_a_venv(home, place):
+    make_python(place / ".venv/bin/python")
+    make_python(home / "bin" / "other")
+    done = sh(place / "experiments.sh", PYTHON="other")
+    assert done.calls == calls_by(python="~/bin/other")
+
+
+def test_python_wins_where_there_is_no_venv(home, place):
+    make_python(home / "bin" / "other")
+    done = sh(place / "experiments.sh", PYTHON="other")
+    assert done.calls == calls_by(python="~/bin/other")
+
+
+# Real Pythons if they are asked for torch: this one, and this one without its packages (-S).
+WITH_TORCH = f"""#!/bin/sh
+[ "$1" = -c ] && exec "{sys.executable}" "$@"
+echo "$0" >> calls
+"""
+NO_TORCH = WITH_TORCH.replace('"$@"', '-I -S "$@"')
+
+
+def test_a_venv_without_torch_is_passed_over(home, place):
+    make_python(place / ".venv/bin/python", NO_TORCH)
+    make_python(home / "bin" / "python3", WITH_TORCH)
+    done = sh(place / "experiments.sh")
+    assert done.errors == ""
+    assert done.calls == ["~/bin/python3"] * 6
+
+
+def test_a_venv_with_torch_precedes_python3(home, place):
+    make_python(place / ".venv/bin/python", WITH_TORCH)
+    make_python(home / "bin" / "python3", WITH_TORCH)
+    assert sh(place / "experiments.sh").calls == ["~/the study/.venv/bin/python"] * 6
+
+
+def test_without_torch_it_says_how_to_install_it(home, place):
+    make_python(home / "bin" / "python3", NO_TORCH)
+    done = sh(place / "experiments.sh")
+    assert done.code == 1
+    assert done.calls == []
+    beginning, _, command = done.errors.rstrip("\n").partition(" install it: ")
+    assert beginning == "experiments.sh: error: no Python has torch;"
+    assert command in README, f"the README has another command than {command}"
+
+
+# What keeps it running elsewhere
+
+
+def test_git_keeps_its_line_ends_also_on_windows():
+    """With \\r\\n, no shell runs it."""
+    attributes = []
+    for line in (ROOT / ".gitattributes").read_text().splitlines():
+        pattern, *words = line.split()
+        if fnmatch.fnmatch(SCRIPT.name, pattern):
+            attributes += words
+    assert "eol=lf" in attributes
+
+
+def test_it_has_line_ends_of_unix():
+    assert SCRIPT.read_bytes().count(b"\r") == 0
+
+
+def test_it_can_be_executed():
+    assert SCRIPT.stat().st_mode & 0o111 == 0o111
+
+
+def test_the_gate_runs_the_readmes_commands_for_the_tests():
+    commands = [line for line in README if re.match(r"(python3 -m venv|\S*python -m pytest)", line)]
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert len(commands) >= 2
+    for command in commands:
+        assert command in gate, f".ci/run lacks {command}"

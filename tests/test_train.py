@@ -1,207 +1,388 @@
-import os
-import signal
-import time
+"""What training does: its steps, its measurements, its learning rate, its randomness."""
+
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
 import torch
+from torch import nn
 
 import train
-from conftest import EXPERIMENTS, ROOT, checkpoint, logged, run, start
+from conftest import EXPERIMENTS, RAW, checkpoint, dictate_losses, logged, run, write_files
 from model import MLP
 
-
-def by_hand(w1, b1, w2, b2, images, labels) -> tuple[float, float, list[numpy.ndarray]]:
-    """Return mean cross-entropy, accuracy and gradients, computed in numpy in float64."""
-    pixels, truth = images.flatten(1).double().numpy() / 255, numpy.eye(10)[labels]
-    hidden = numpy.maximum(pixels @ w1.T + b1, 0)
-    odds = numpy.exp(hidden @ w2.T + b2)
-    probabilities = odds / odds.sum(1, keepdims=True)
-    error = (probabilities - truth) / len(labels)  # the gradients of the logits
-    back = error @ w2 * (hidden > 0)
-    gradients = [back.T @ pixels, back.sum(0), error.T @ hidden, error.sum(0)]
-    accuracy = (probabilities.argmax(1) == labels.numpy()).mean()
-    return -numpy.log((probabilities * truth).sum(1)).mean(), accuracy, gradients
+PARAMETERS = ["hidden.0.weight", "hidden.0.bias", "output.weight", "output.bias"]
+MEASURED = ["train_clean", "val", "test", "mirrored"]
 
 
-def test_a_run_takes_the_steps_of_plain_sgd_and_shows_means_over_examples(capsys, monkeypatch):
-    modes, forward = set(), MLP.forward
-    monkeypatch.setattr(MLP, "forward", lambda model, images: modes.add(
-        (model.training, torch.is_grad_enabled(), model.dropout.p)) or forward(model, images))
-    history = run("--epochs", 2, "--seed", 9, "--hidden", 50, "--threads", 3, "--lr", 1,
-                  "--batch-size", 512, "--dropout", 1e-30, log_dir="a/b c/1")  # none drops
-    assert torch.get_num_threads() == 3 and modes == {(True, True, 1e-30), (False, False, 1e-30)}
-    title, _, header, *rows, last, hint = capsys.readouterr().out.splitlines()
-    torch.manual_seed(9)
-    weights = [weight.detach().double().numpy() for weight in MLP(50).parameters()]
-    splits = train.load_splits(Path("data"))
-    for epoch, (metrics, row) in enumerate(zip(history, rows, strict=True), start=1):
-        torch.manual_seed(9 + 100_000 * epoch)
+# The same training by hand. The random numbers are PyTorch's, the rest is numpy in float64.
+
+
+def answer_by_hand(weights: list, images: torch.Tensor) -> tuple:
+    """Return pixels (B, 784), hidden activations (B, hidden) and probabilities (B, 10)."""
+    w1, b1, w2, b2 = weights
+    pixels = images.flatten(1).double().numpy() / 255
+    activations = numpy.maximum(pixels @ w1.T + b1, 0)  # ReLU
+    odds = numpy.exp(activations @ w2.T + b2)
+    return pixels, activations, odds / odds.sum(axis=1, keepdims=True)  # softmax
+
+
+def measure_by_hand(weights: list, images: torch.Tensor, labels: torch.Tensor) -> tuple:
+    """Return the cross-entropy of each example and whether it is classified correctly."""
+    _, _, probabilities = answer_by_hand(weights, images)
+    losses = -numpy.log(probabilities[range(len(labels)), labels])
+    return losses, probabilities.argmax(axis=1) == labels.numpy()
+
+
+def gradients_by_hand(weights: list, images: torch.Tensor, labels: torch.Tensor) -> list:
+    """Return the gradient of the mean cross-entropy for each of the weights."""
+    pixels, activations, probabilities = answer_by_hand(weights, images)
+    error = (probabilities - numpy.eye(10)[labels]) / len(labels)  # the gradient of the logits
+    back = error @ weights[2] * (activations > 0)  # that of the hidden units' sums
+    return [back.T @ pixels, back.sum(axis=0), error.T @ activations, error.sum(axis=0)]
+
+
+def train_by_hand(splits: dict, seed: int, hidden: int, epochs: int, batch_size: int, lr: float):
+    """Return the weights and biases after training, and the metrics of every epoch."""
+    torch.manual_seed(seed)
+    layers = nn.Linear(784, hidden), nn.Linear(hidden, 10)
+    weights = [part.detach().double().numpy() for layer in layers for part in layer.parameters()]
+    images, labels = splits["train"]
+    history = []
+    for epoch in range(1, epochs + 1):
+        torch.manual_seed(seed + 100_000 * epoch)
         losses = []
-        for indices in torch.randperm(1100).split(512):  # 512, 512 and 76 images
-            loss, _, gradients = by_hand(*weights, *(part[indices] for part in splits["train"]))
-            losses += [loss] * len(indices)
-            weights = [weight - gradient for weight, gradient in zip(weights, gradients)]  # rate 1
-        expected = {"loss/train": numpy.mean(losses), "learning_rate": 1}
-        for split in "train_clean", "val", "test", "mirrored":
-            loss, accuracy, _ = by_hand(*weights, *splits[split])
-            expected |= {f"loss/{split}": loss, f"accuracy/{split}": accuracy}
-        assert metrics == pytest.approx(expected, rel=1e-4)
-        shown = [f"{metrics[f'loss/{split}']:9.4f}" for split in ("train", "val", "test")]
-        shown += [f"{metrics[f'accuracy/{split}']:9.4f}" for split in ("val", "test", "mirrored")]
-        assert row[:-9] == f"{epoch:5}{''.join(shown)}          1" and 0 < float(row[-9:]) < 60
-        assert len(row) == len(header) <= 80
-    assert " ".join(header.split()) == "epoch train val test val test mirrored rate seconds"
-    loss, *_, test, mirrored = map(str.strip, shown)
-    assert last == f"train loss {loss}, test accuracy {test}, mirrored {mirrored}"
-    assert [title, hint] == ["a/b c/1: epochs 1 to 2", 'see it: tensorboard --logdir "a/b c"']
+        for indices in torch.randperm(len(images)).split(batch_size):
+            batch = images[indices], labels[indices]
+            losses.extend(measure_by_hand(weights, *batch)[0])
+            gradients = gradients_by_hand(weights, *batch)
+            weights = [weight - lr * gradient for weight, gradient in zip(weights, gradients)]
+        metrics = {"loss/train": numpy.mean(losses)}
+        for split in MEASURED:
+            losses, correct = measure_by_hand(weights, *splits[split])
+            metrics |= {f"loss/{split}": losses.mean(), f"accuracy/{split}": correct.mean()}
+        history.append(metrics)
+    return weights, history
 
 
-def test_zero_init_trains_only_the_output_bias():
-    run("--init", "zero", "--epochs", 2)
-    events = logged("run")
-    for name, weight in checkpoint("run")["model"].items():
-        moves = [norm > 0 for _, norm in events[f"gradient_norm/{name}"]]
-        assert moves == [numpy.any(weight)] * 2 == [name == "output.bias"] * 2
+@pytest.fixture(scope="module")
+def by_hand(plain_run) -> SimpleNamespace:
+    """The plain run, computed by hand: splits, weights, history."""
+    splits = train.load_splits(plain_run.directory.parents[1] / "data")
+    weights, history = train_by_hand(splits, seed=5, hidden=20, epochs=4, batch_size=120, lr=0.5)
+    return SimpleNamespace(splits=splits, weights=weights, history=history)
 
 
-def test_the_scheduler_looks_at_the_validation_loss_alone_also_resumed(monkeypatch, capsys):
-    losses = iter([loss for epoch, val in enumerate([1, 2, 2, 0.99, *[2] * 7])
-                   for loss in (99 - epoch, val, 99 - epoch, 99 - epoch)])  # the others always fall
-    monkeypatch.setattr(train, "evaluate", lambda *_: (next(losses), 0.5))
-    run("--epochs", 9)  # the rate has fallen and, resumed, stays
-    rates = [metrics["learning_rate"] for metrics in run("--epochs", 11, "--resume")]
-    rows = [row for row in capsys.readouterr().out.splitlines() if row[:5].strip().isdigit()]
-    shown = [float(row.split()[-2]) for row in rows]
-    assert rates == pytest.approx(shown) and shown == [0.2] * 7 + [0.02] * 3 + [0.002]
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_training_is_plain_gradient_descent(name, plain_run, by_hand):
+    trained = numpy.array(checkpoint(plain_run.directory)["model"][name])
+    expected = by_hand.weights[PARAMETERS.index(name)]
+    worst = numpy.unravel_index(abs(trained - expected).argmax(), trained.shape)
+    # float32 makes errors of 3e-7 here; a weight decay of 1e-5 would make some of 2e-5.
+    assert trained[worst] == pytest.approx(expected[worst], rel=0, abs=5e-6), f"{name} at {worst}"
 
 
-def test_same_seed_same_bits_and_shuffled_test_labels_change_no_weight(monkeypatch):
-    flags = "--augment", "--dropout", 0.5, "--lr", 4, "--epochs", 14  # a rate that has to fall
-    before = run(*flags, log_dir="first")
+def test_loss_train_is_the_mean_over_all_examples(plain_run, by_hand):
+    """The last batch has 20 images, the others 120: a mean over batches would be another."""
+    found = [metrics["loss/train"] for metrics in plain_run.history]
+    assert found == pytest.approx([metrics["loss/train"] for metrics in by_hand.history], rel=1e-5)
+
+
+@pytest.mark.parametrize("split", MEASURED)
+@pytest.mark.parametrize("quantity", ["loss", "accuracy"])
+def test_each_epoch_ends_with_measurements(quantity, split, plain_run, by_hand):
+    tag = f"{quantity}/{split}"
+    found = [metrics[tag] for metrics in plain_run.history]
+    assert found == pytest.approx([metrics[tag] for metrics in by_hand.history], rel=1e-5)
+
+
+def test_activations_above_6_occur_in_the_reference(by_hand):
+    """Else the tests above could not tell ReLU from ReLU6."""
+    _, activations, _ = answer_by_hand(by_hand.weights, by_hand.splits["train"][0])
+    assert activations.max() > 6
+
+
+def test_the_gap_is_loss_val_minus_loss_train_clean(plain_run):
+    found = [metrics["loss/gap"] for metrics in plain_run.history]
+    expected = [metrics["loss/val"] - metrics["loss/train_clean"] for metrics in plain_run.history]
+    assert found == pytest.approx(expected)
+
+
+def test_main_returns_the_history_of_the_checkpoint(plain_run):
+    assert plain_run.history == checkpoint(plain_run.directory)["history"]
+
+
+# Dropout
+
+
+class WatchedMLP(MLP):
+    """A small network that notes how it is called."""
+
+    def __init__(self) -> None:
+        super().__init__(hidden=5)
+        self.calls = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mode = "training" if self.training else "evaluation"
+        self.calls.append(mode if torch.is_grad_enabled() else f"{mode} without gradients")
+        return super().forward(images)
+
+
+BATCHES = [(torch.ones(4, 28, 28), torch.arange(4))] * 2
+
+
+def test_an_epoch_trains_with_dropout_on():
+    model = WatchedMLP().eval()
+    train.train_epoch(model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters()), BATCHES)
+    assert model.calls == ["training"] * 2
+
+
+def test_evaluation_has_dropout_off():
+    model = WatchedMLP().train()
+    train.evaluate(model, nn.CrossEntropyLoss(), BATCHES)
+    assert model.calls == ["evaluation without gradients"] * 2
+
+
+# Initial weights
+
+
+class TrainingBegins(Exception):
+    """Raised instead of training; its argument is the network."""
+
+
+def initial_network(monkeypatch, *flags) -> MLP:
+    """Return the network with which these flags begin to train."""
+
+    def begin(model, *_):
+        raise TrainingBegins(model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_epoch", begin)
+        with pytest.raises(TrainingBegins) as begun:
+            run(*flags)
+    return begun.value.args[0]
+
+
+def test_depth_1_draws_what_two_linear_layers_draw(monkeypatch):
+    model = initial_network(monkeypatch, "--seed", 5)
+    torch.manual_seed(5)
+    expected = [*nn.Linear(784, 100).parameters(), *nn.Linear(100, 10).parameters()]
+    for (name, part), expected_part in zip(model.named_parameters(), expected, strict=True):
+        assert part.tolist() == expected_part.tolist(), name
+
+
+def test_depth_and_hidden_are_the_layers_and_their_units(monkeypatch):
+    model = initial_network(monkeypatch, "--depth", 3, "--hidden", 7)
+    shapes = [tuple(layer.weight.shape) for layer in (*model.hidden, model.output)]
+    assert shapes == [(7, 784), (7, 7), (7, 7), (10, 7)]
+
+
+def test_dropout_is_the_share_of_units_to_drop(monkeypatch):
+    assert initial_network(monkeypatch, "--dropout", 0.3).dropout.p == 0.3
+
+
+def test_the_weights_are_initialised_by_the_mode(monkeypatch):
+    model = initial_network(monkeypatch, "--init", "zero")
+    largest = {name: part.abs().max().item() for name, part in model.named_parameters()}
+    assert largest == dict.fromkeys(PARAMETERS, 0)
+
+
+def test_weights_are_drawn_before_they_go_to_the_device(monkeypatch):
+    """Other devices draw other numbers, so on them a seed would begin with other weights."""
+    order = []
+
+    def initialize(model, mode):
+        order.append("initialised")
+
+    def to(model, device):
+        order.append(f"moved to {device}")
+        return model
+
+    monkeypatch.setattr(train, "initialize", initialize)
+    monkeypatch.setattr(MLP, "to", to)
+    run("--device", "cpu:0", "--epochs", 1)
+    assert order == ["initialised", "moved to cpu:0"]
+
+
+def test_the_data_go_to_the_device(monkeypatch):
+    splits = train.load_splits(Path("data"))
+    devices = []
+
+    def load_splits(data_dir, device):
+        devices.append(device)
+        return splits
+
+    monkeypatch.setattr(train, "load_splits", load_splits)
+    run("--device", "cpu:0", "--epochs", 1)
+    assert devices == ["cpu:0"]
+
+
+# Zero initialisation
+
+
+@pytest.fixture(scope="module")
+def zero_run(tmp_path_factory) -> Path:
+    """The directory of a run with zero initialisation, changed by no test."""
+    home = tmp_path_factory.mktemp("zero")
+    write_files(home / RAW)
+    where = [f"--data-dir={home / 'data'}", f"--log-dir={home / 'run'}"]
+    train.main(["--init=zero", "--epochs=2", *where])
+    return home / "run"
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_zero_init_trains_only_the_output_bias(name, zero_run):
+    largest = numpy.abs(checkpoint(zero_run)["model"][name]).max()
+    assert (largest > 0) == (name == "output.bias"), f"{name} has moved by up to {largest}"
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_zero_init_gradients_reach_only_the_output_bias(name, zero_run):
+    norms = [norm for _, norm in logged(zero_run)[f"gradient_norm/{name}"]]
+    assert [norm > 0 for norm in norms] == [name == "output.bias"] * 2, f"{name} has {norms}"
+
+
+# A frozen layer
+
+
+@pytest.fixture
+def frozen_run(monkeypatch) -> list[dict]:
+    """The history of a run whose hidden layer is frozen."""
+
+    def freeze(model, mode):
+        model.hidden.requires_grad_(False)
+
+    monkeypatch.setattr(train, "initialize", freeze)
+    return run("--epochs", 3, "--hidden", 10)
+
+
+def test_with_a_frozen_layer_the_rest_is_trained(frozen_run):
+    assert frozen_run[2]["loss/train"] < frozen_run[0]["loss/train"]
+
+
+def test_a_frozen_layer_is_saved_as_it_was(frozen_run):
+    torch.manual_seed(0)
+    assert checkpoint("run")["model"]["hidden.0.weight"] == nn.Linear(784, 10).weight.tolist()
+
+
+def test_a_frozen_layer_has_weights_to_show_but_no_gradients(frozen_run):
+    tags = {tag for tag in logged("run") if tag.startswith(("weights/", "gradient"))}
+    assert tags == {"weights/hidden.0.weight", "weights/output.weight", "gradients/output.weight",
+                    "gradient_norm/output.weight", "gradient_norm/output.bias"}
+
+
+# The learning rate
+
+
+def rates(*flags, epochs: int) -> list[float]:
+    """Return the learning rate of each epoch of a run."""
+    history = run(*flags, "--hidden", 5, "--epochs", epochs)
+    return [metrics["learning_rate"] for metrics in history]
+
+
+@pytest.mark.parametrize("patience, val, expected", [
+    pytest.param(2, [1, 2, 2, 2, 2], [0.2] * 4 + [0.02], id="a third epoch without a low"),
+    pytest.param(2, [1, 2, 2, 0.9, 2, 2, 2], [0.2] * 7, id="a new low begins the count anew"),
+    pytest.param(2, [1] * 8, [0.2] * 4 + [0.02] * 3 + [0.002], id="the same is no low, twice"),
+    pytest.param(2, [1, *[0.99995] * 4], [0.2] * 4 + [0.02], id="0.005 % lower is no new low"),
+    pytest.param(2, [1, 2, 2, 0.9998, 2], [0.2] * 5, id="0.02 % lower is a new low"),
+    pytest.param(0, [1, 2, 2], [0.2, 0.2, 0.02], id="patience 0"),
+    pytest.param(1, [1, 2, 2, 2], [0.2] * 3 + [0.02], id="patience 1"),
+    pytest.param(1000, [1] * 9, [0.2] * 9, id="patience 1000 keeps the rate"),
+])
+def test_rate_falls_after_patience_plus_1_epochs(patience, val, expected, monkeypatch):
+    dictate_losses(monkeypatch, val=val)
+    assert rates("--patience", patience, epochs=len(val)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("split", ["train", "train_clean", "test", "mirrored"])
+def test_no_other_loss_lets_the_rate_fall(split, monkeypatch):
+    dictate_losses(monkeypatch, **{split: [1, 2, 2, 2, 2, 2]})
+    assert rates(epochs=6) == [0.2] * 6
+
+
+def test_lr_is_the_rate_at_the_start(monkeypatch):
+    dictate_losses(monkeypatch, val=[1] * 5)
+    assert rates("--lr", 3, epochs=5) == pytest.approx([3, 3, 3, 3, 0.3])
+
+
+# Randomness
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory) -> dict[str, list[list]]:
+    """The batches of the first two epochs of the experiments and of other seeds: {name: epochs}."""
+    home = tmp_path_factory.mktemp("batches")
+    write_files(home / RAW)
+    seen = []
+
+    def look(model, criterion, optimizer, batches):
+        seen.append(list(batches))
+        return 1.0
+
+    runs = EXPERIMENTS | {f"seed {seed}": [f"--seed={seed}"] for seed in (1, 2, 3)}
+    where = [f"--data-dir={home / 'data'}", "--hidden=5", "--epochs=2", "--batch-size=512"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train_epoch", look)
+        patch.setattr(train, "evaluate", lambda *_: (1.0, 0.5))
+        for name, flags in runs.items():
+            train.main([*where, *flags, f"--log-dir={home / name}"])
+    return {name: [seen.pop(0), seen.pop(0)] for name in runs}
+
+
+def order(epoch: list) -> list[int]:
+    """Return the labels of an epoch's examples, which tell their order."""
+    return torch.cat([labels for _, labels in epoch]).tolist()
+
+
+def pixels(epoch: list) -> torch.Tensor:
+    """Return the images of an epoch: float32 (N, 784)."""
+    return torch.cat([images for images, _ in epoch]).flatten(1)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_see_the_images_in_the_same_order(name, batches):
+    for number, (epoch, expected) in enumerate(zip(batches[name], batches["vanilla"]), start=1):
+        assert order(epoch) == order(expected), f"epoch {number} of {name}"
+
+
+def test_two_epochs_have_the_same_order_in_no_seed(batches):
+    seen = {}
+    for name in "vanilla", "seed 1", "seed 2", "seed 3":
+        for number, epoch in enumerate(batches[name], start=1):
+            twin = seen.setdefault(str(order(epoch)), (name, number))
+            assert twin == (name, number), "two epochs with the same order"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_augment_alone_changes_the_training_images(name, batches):
+    for number, (epoch, plain) in enumerate(zip(batches[name], batches["vanilla"]), start=1):
+        share = (pixels(epoch) != pixels(plain)).any(dim=1).double().mean().item()
+        expected = 17 / 18 if "augment" in name else 0  # one of the 18 variants is the image itself
+        assert share == pytest.approx(expected, abs=0.03), f"changed in epoch {number} of {name}"
+
+
+def test_batch_size_is_the_number_of_images_in_a_step(batches):
+    assert [len(labels) for _, labels in batches["vanilla"][0]] == [512, 512, 76]
+
+
+RANDOM_FLAGS = ["--augment", "--dropout", 0.5, "--epochs", 2, "--hidden", 10]
+
+
+def test_the_same_seed_gives_the_same_bits():
+    run(*RANDOM_FLAGS, log_dir="one")
+    run(*RANDOM_FLAGS, log_dir="two")
+    assert checkpoint("one") == checkpoint("two")
+
+
+def test_test_labels_change_no_weight(monkeypatch):
+    run(*RANDOM_FLAGS, log_dir="true")
     splits = train.load_splits(Path("data"))
     for split in "train_clean", "test", "mirrored":
-        splits[split] = splits[split][0], splits[split][1].flip(0)
+        images, labels = splits[split]
+        splits[split] = images, labels.flip(0)
     monkeypatch.setattr(train, "load_splits", lambda *_: splits)
-    after = run(*flags, log_dir="shuffled")
-    first, shuffled = checkpoint("first"), checkpoint("shuffled")
-    assert all(first[part] == shuffled[part] for part in ("model", "optimizer", "scheduler"))
-    assert before[-1]["loss/test"] != after[-1]["loss/test"] and after[-1]["learning_rate"] < 4
-
-
-def test_runs_of_a_seed_see_the_same_order_and_two_seeds_share_no_epoch(monkeypatch):
-    epochs = []  # a list of batches each
-    monkeypatch.setattr(train, "train_epoch", lambda *args: epochs.append([*args[-1]]) or 1.0)
-    monkeypatch.setattr(train, "log_epoch", lambda *_: None)
-    for i, flags in enumerate([*EXPERIMENTS.values(), *(["--seed", seed] for seed in (1, 2, 3))]):
-        run(*flags, "--epochs", 3, "--batch-size", 550, log_dir=i)
-    orders = [str([labels.tolist() for _, labels in batches]) for batches in epochs]
-    assert orders[:15] == orders[:3] * 5 and len(set(orders)) == 4 * 3
-    sums = [sum(images.double().sum() for images, _ in batches) for batches in epochs[:15]]
-    assert [total == pytest.approx(sums[0]) for total in sums] == [True] * 9 + [False] * 6
-
-
-def test_a_run_killed_by_sigkill_or_before_saving_resumes_to_the_same_bits_and_curves(monkeypatch):
-    flags = ["--augment", "--dropout=0.5", "--hidden=20", "--epochs=25", "--batch-size=10"]
-
-    def die_before_it_saves():
-        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-            patch.setattr(os, "replace", lambda *_: 1 / 0)
-            run(*flags, "--resume")
-
-    die_before_it_saves()  # even the first epoch
-    assert not [*Path("run").glob("c*")]  # neither a checkpoint nor the beginning of one
-    process = start(*flags, "--resume", "--log-dir=run")
-    assert any(line.startswith("    2 ") for line in process.stdout)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL and len(checkpoint("run")["history"]) < 19
-    run(*flags, log_dir="whole")
-    time.sleep(1)  # TensorBoard reads event files in the order of the seconds in their names
-    die_before_it_saves()
-    run(*flags, "--resume")
-    assert checkpoint("whole") == checkpoint("run") and logged("whole") == logged("run")
-
-
-def test_a_checkpoint_is_in_tensorboard_and_on_the_disk_before_it_gets_its_name(monkeypatch):
-    calls, replace = [], os.replace
-    monkeypatch.setattr(train.SummaryWriter, "flush", lambda writer: calls.append("flush"))
-    monkeypatch.setattr(os, "fsync", lambda file: calls.append(os.fstat(file).st_size > 300_000))
-    monkeypatch.setattr(os, "replace", lambda a, b: calls.append(a.parent) or replace(a, b))
-    run("--epochs", 2)
-    assert calls == ["flush", True, Path("run")] * 2
-
-
-def test_a_hostile_damaged_or_unfitting_checkpoint_is_refused_one_of_another_torch_resumes(capsys):
-    whole = run("--epochs", 4, log_dir="whole")
-    run("--epochs", 2)
-    path, good = Path("run/checkpoint.pt"), torch.load("run/checkpoint.pt", weights_only=True)
-    for content, reason in (
-            (b"hello\n", "damaged"), (path.read_bytes()[:-1], "damaged"), ({}, "damaged"),
-            (good | {"object": range(1)}, "damaged"),  # to load an object would run its code
-            (good | {"model": {}}, "the network in model.py is not the one that was saved"),
-            (good | {"settings": dict.fromkeys(good["settings"], 5)}, "--init was 5 and is default"
-             ", --augment[^-]*--dropout[^-]*--hidden[^-]*--batch-size[^-]*--lr[^-]*--seed")):
-        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-        with pytest.raises(SystemExit, match=f"^train.py: error: {path}.*{reason}[^\n]*$"):
-            run("--epochs", 4, "--resume")
-    good["scheduler"].pop("default_min_lr", None)  # as in torch 2.4, which has "verbose" instead
-    torch.save(good | {"scheduler": good["scheduler"] | {"verbose": False}}, path)
-    assert run("--epochs", 4, "--resume") == whole
-    for epochs in 1, 4:  # it is finished, which needs no data
-        assert run("--epochs", epochs, "--resume", "--data-dir", "gone") == whole
-        assert "run: finished already, 4 epochs\n" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("flag", [
-    "--dropout=1", "--dropout=nan", "--dropout=-0.1", "--drop=0.5", "--epochs=0", "--lr=inf",
-    "--lr=0", "--hidden=0", "--batch-size=0", "--seed=-1", "--seed=100000", "--threads=0",
-    "--init=he", "--device=meta", "--device=x", "--device=hpu", "--log-dir=saved",
-    "--log-dir=logged", f"--log-dir={__file__}", f"--data-dir={__file__}"])
-def test_bad_flags_get_one_line_and_code_2_before_any_work(flag, capsys, monkeypatch):
-    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("began to work"))
-    for path in "saved/checkpoint.pt", "logged/events.out.1":
-        Path(path).mkdir(parents=True)
-    with pytest.raises(SystemExit, match="^2$"):
-        train.main(["--log-dir=new", flag])
-    (line, _), (name, value) = capsys.readouterr().err.split("\n"), flag.split("=")
-    assert ": error: " in line and (value if "dir" in name else name) in line
-    assert (__file__ in flag) == ("is a file and must be a directory" in line)
-
-
-@pytest.mark.parametrize("losses", [(torch.nan, 1), (1, torch.nan), (1e9, 1), (1, 1e9)])
-def test_a_loss_that_explodes_stops_the_run_with_the_remedy(monkeypatch, losses):
-    monkeypatch.setattr(train, "train_epoch", lambda *_: losses[0])
-    monkeypatch.setattr(train, "evaluate", lambda *_: (losses[1], 0.5))
-    with pytest.raises(SystemExit, match="^train.py: error: the loss of epoch 1 .* --lr lower"):
-        run()
-    assert "loss/train" not in logged("run") and not Path("run/checkpoint.pt").exists()
-
-
-def test_a_full_disk_and_ctrl_c_are_one_line_with_codes_1_and_130():
-    # Full at 200 kB, in the first checkpoint, which has 320 kB, or at 600 kB, in later events.
-    full = [start("--epochs", 100, "--batch-size", 5000, f"--log-dir=läufe {limit}", limit=limit)
-            for limit in (200_000, 600_000)]
-    interrupted = start("--log-dir=run", "--batch-size", 1)
-    assert interrupted.stdout.readline().endswith("run: epochs 1 to 20\n")  # before it ends
-    interrupted.send_signal(signal.SIGINT)
-    for process, code, end in ((interrupted, 130, "the same command with --resume goes on\n"),
-            (full[0], 1, "läufe 200000: File too large\n"), (full[1], 1, "File too large\n")):
-        errors = process.communicate()[1]
-        assert process.returncode == code and errors.count("\n") == 1 and errors.endswith(end)
-    assert [str(path) for path in Path().glob("*/check*")] == ["läufe 600000/checkpoint.pt"]
-    assert len(checkpoint("läufe 600000")["history"]) > 1
-
-
-def test_the_defaults_and_the_directory_named_after_what_differs_from_them(home):
-    args = train.parse_args([])
-    assert args.settings == {"init": "default", "augment": False, "dropout": 0.0, "hidden": 100,
-                             "epochs": 20, "batch_size": 128, "lr": 0.2, "seed": 0}
-    assert [args.threads, args.device, args.data_dir] == [1, "cpu", ROOT / "datasets"]
-    with pytest.raises(SystemExit, match="^0$"):
-        train.parse_args(["--help"])
-    named = {"zero-lr0.1234567-seed3": ["--seed=3", "--lr=0.1234567", "--epochs=9", "--init=zero"],
-             "vanilla-dropout0.55-batch_size5": ["--batch-size=5", "--dropout=0.55"]}
-    for name, flags in (EXPERIMENTS | named).items():
-        assert train.parse_args(flags).log_dir == Path("runs", name)
-    assert train.parse_args(["--log-dir=~/x"]).log_dir == home / "x"
+    run(*RANDOM_FLAGS, log_dir="flipped")
+    for part in "model", "optimizer", "scheduler":
+        assert checkpoint("flipped")[part] == checkpoint("true")[part], part

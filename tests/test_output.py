@@ -1,0 +1,241 @@
+"""What train.py prints, and how it ends: finished, exploded, interrupted, on a full disk."""
+
+import contextlib
+import re
+import runpy
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import data
+import train
+from conftest import ROOT, checkpoint, dictate_losses, logged, run, start
+from model import MLP
+
+# The lines of the plain run: a title, two of headers, one for each of 4 epochs, and two at the end.
+
+
+def test_the_first_line_names_the_directory_and_epochs(plain_run):
+    assert plain_run.printed[0] == f"{plain_run.directory}: epochs 1 to 4"
+
+
+def test_a_resumed_run_names_the_epochs_to_come(capsys):
+    run("--epochs", 1)
+    capsys.readouterr()
+    run("--epochs", 3, "--resume")
+    assert capsys.readouterr().out.splitlines()[0] == "run: epochs 2 to 3"
+
+
+def test_the_header_names_the_columns(plain_run):
+    expected = "epoch train clean val test test mirrored rate seconds"
+    assert plain_run.printed[2].split() == expected.split()
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4])
+def test_each_number_ends_below_its_title(epoch, plain_run):
+    header, row = plain_run.printed[2], plain_run.printed[2 + epoch]
+    assert [match.end() for match in re.finditer(r"\S+", row)] == [
+        match.end() for match in re.finditer(r"\S+", header)], f"\n{header}\n{row}"
+
+
+def test_losses_and_accuracies_are_headed(plain_run):
+    groups, titles = plain_run.printed[1:3]
+    assert titles[:groups.index("loss:")].split() == ["epoch"]
+    assert titles[:groups.index("accuracy:")].split() == ["epoch", "train", "clean", "val", "test"]
+    assert titles[groups.index("learning"):].split() == ["rate", "seconds"]
+
+
+@pytest.mark.parametrize("column, tag", [
+    (1, "loss/train"), (2, "loss/train_clean"), (3, "loss/val"), (4, "loss/test"),
+    (5, "accuracy/test"), (6, "accuracy/mirrored")])
+def test_an_epochs_line_shows_its_metrics(column, tag, plain_run):
+    shown = [row.split()[column] for row in plain_run.printed[3:7]]
+    assert shown == [f"{metrics[tag]:.4f}" for metrics in plain_run.history]
+
+
+def test_an_epochs_line_begins_with_its_number(plain_run):
+    assert [row.split()[0] for row in plain_run.printed[3:7]] == ["1", "2", "3", "4"]
+
+
+def test_an_epochs_line_shows_its_learning_rate(monkeypatch, capsys):
+    dictate_losses(monkeypatch, val=[1] * 5)
+    run("--epochs", 5)
+    rows = capsys.readouterr().out.splitlines()[3:8]
+    assert [row.split()[7] for row in rows] == ["0.2", "0.2", "0.2", "0.2", "0.02"]
+
+
+def test_seconds_are_those_of_the_epoch_alone(monkeypatch, capsys):
+    """They contain its training, its measurements and its logs, and no other epoch's."""
+    dictate_losses(monkeypatch)
+    now = [0.0]
+
+    def let_time_pass(*_):
+        now[0] += 4
+
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(train, "log_epoch", let_time_pass)
+    run("--epochs", 3)
+    rows = capsys.readouterr().out.splitlines()[3:6]
+    assert [row.split()[8] for row in rows] == ["4.00"] * 3
+
+
+def test_the_lines_of_epochs_fit_a_terminal(plain_run):
+    assert max(len(line) for line in plain_run.printed[1:]) <= 80
+
+
+def test_the_last_line_but_one_sums_up(plain_run):
+    last = plain_run.history[-1]
+    assert plain_run.printed[-2] == (
+        f"train loss {last['loss/train']:.4f}, gap {last['loss/gap']:.4f}, "
+        f"test accuracy {last['accuracy/test']:.4f}, mirrored {last['accuracy/mirrored']:.4f}")
+
+
+def test_the_hint_is_a_command_for_the_shell(plain_run):
+    text, _, command = plain_run.printed[-1].partition(": ")
+    assert text == "see it"
+    assert shlex.split(command) == ["tensorboard", "--logdir", str(plain_run.directory.parent)]
+
+
+# A loss that explodes
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e6])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_loss_that_explodes_ends_the_run(split, loss, monkeypatch):
+    dictate_losses(monkeypatch, **{split: [1, loss, 1]})
+    with pytest.raises(SystemExit) as end:
+        run("--lr", 0.5)
+    assert end.value.code == (f"train.py: error: loss/{split} is {loss:.3g} in epoch 2; "
+                              "start again with --lr lower than 0.5")
+
+
+@pytest.mark.parametrize("split", ["train_clean", "test", "mirrored"])
+def test_no_other_loss_ends_the_run(split, monkeypatch):
+    dictate_losses(monkeypatch, **{split: [1, float("nan"), 1e9]})
+    assert len(run("--epochs", 3)) == 3
+
+
+def test_a_high_loss_does_not_end_the_run(monkeypatch):
+    dictate_losses(monkeypatch, train=[999_999], val=[999_999])
+    assert len(run("--epochs", 1)) == 1
+
+
+def test_an_exploded_epoch_is_not_in_tensorboard(monkeypatch):
+    dictate_losses(monkeypatch, train=[1, float("nan")])
+    with pytest.raises(SystemExit):
+        run()
+    assert logged()["loss/train"] == [(1, 1)]
+
+
+def test_an_exploded_epoch_is_not_saved(monkeypatch):
+    dictate_losses(monkeypatch, train=[1, float("nan")])
+    with pytest.raises(SystemExit):
+        run()
+    assert len(checkpoint()["history"]) == 1
+
+
+# Ctrl-C, a closed pipe, a full disk
+
+
+def run_as_program(monkeypatch, *flags) -> int | str | None:
+    """Run train.py as `python train.py` does, but in this process; return what it exits with."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "--data-dir=data", "--log-dir=run", *flags])
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # restored after the test
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    return end.value.code
+
+
+def interrupt(*_) -> None:
+    """What Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_one_line_and_code_130(monkeypatch, capsys):
+    monkeypatch.setattr(MLP, "forward", interrupt)
+    assert run_as_program(monkeypatch) == 130
+    expected = "train.py: interrupted; the same command with --resume goes on\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_ctrl_c_before_the_first_epoch_is_no_other(monkeypatch, capsys):
+    monkeypatch.setattr(data, "load_splits", interrupt)
+    assert run_as_program(monkeypatch) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture
+def headed(home) -> SimpleNamespace:
+    """What became of `train.py | head -1`: line, code, errors."""
+    process = start("--epochs=2", "--log-dir=run")
+    line = process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    return SimpleNamespace(line=line, code=process.wait(timeout=60), errors=errors)
+
+
+def test_a_closed_pipe_ends_a_run_that_resumes(headed):
+    assert headed.line == "run: epochs 1 to 2\n"
+    assert headed.errors == ("train.py: error: the output was closed; "
+                             "the same command with --resume goes on\n")
+    assert headed.code == 1
+    assert len(run("--epochs", 2, "--resume")) == 2
+
+
+@contextlib.contextmanager
+def disk_for(size: int):
+    """Let no file grow beyond size bytes, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_disk_full_of_checkpoints_is_one_line():
+    """The first checkpoint has 320 kB, the events before it have less than 200."""
+    with disk_for(200_000), pytest.raises(SystemExit) as end:
+        run("--batch-size", 5000, log_dir="läufe")
+    assert end.value.code == "train.py: error: läufe: File too large"
+
+
+def test_a_disk_full_of_checkpoints_keeps_no_half_one():
+    with disk_for(200_000), pytest.raises(SystemExit):
+        run("--batch-size", 5000)
+    assert [path.name for path in Path("run").glob("*checkpoint*")] == []
+
+
+def test_a_disk_full_of_events_is_one_line(monkeypatch, capfd):
+    """TensorBoard writes them in a thread, from which Python would print a traceback."""
+    with disk_for(400_000):
+        code = run_as_program(monkeypatch, "--epochs=100", "--batch-size=5000")
+    assert re.fullmatch("train.py: error: .*: File too large", code)
+    assert capfd.readouterr().err == ""
+    assert len(checkpoint()["history"]) > 1
+
+
+@pytest.mark.parametrize("log_dir", ["file/run", "file/runs/run"])
+def test_a_directory_below_a_file_is_one_line(log_dir):
+    Path("file").touch()
+    with pytest.raises(SystemExit, match="^train.py: error: file.*: Not a directory$"):
+        run("--epochs", 1, log_dir=log_dir)
+
+
+def test_a_link_that_leads_nowhere_is_named():
+    Path("link").symlink_to("gone")
+    with pytest.raises(SystemExit, match="^train.py: error: link is a link to gone, which is not "):
+        run("--epochs", 1, log_dir="link/run")
+
+
+def test_missing_data_are_one_line():
+    with pytest.raises(SystemExit, match="^train.py: error: Fashion-MNIST cannot be downloaded;"):
+        run("--data-dir=gone")

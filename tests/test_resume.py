@@ -1,0 +1,336 @@
+"""What a run promises that was stopped: a whole checkpoint, the same bits, whole curves."""
+
+import os
+import pickle
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import serialization
+
+import train
+from conftest import RAW, Bomb, checkpoint, dictate_losses, logged, run, start, write_files
+
+
+class Died(Exception):
+    """Raised where a run is to end unexpectedly."""
+
+
+def die(*_, **__) -> None:
+    raise Died
+
+
+def run_until(function: str, *flags, of=train) -> None:
+    """Train until a function is called, and end there."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
+        patch.setattr(of, function, die)
+        run(*flags)
+
+
+# The same bits and curves
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> SimpleNamespace:
+    """The directories of an uninterrupted run and of one that was stopped twice: by SIGKILL, and
+    after an epoch was logged but before it was saved."""
+    home = tmp_path_factory.mktemp("runs")
+    write_files(home / RAW)
+    flags = ["--augment", "--dropout=0.5", "--hidden=10", "--lr=1", "--seed=3"]
+    process = start(*flags, "--epochs=100000", "--log-dir=stopped", cwd=home)
+    for line in process.stdout:
+        if line.startswith("    2 "):
+            break
+    process.kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, f"it ended before it was killed: {errors}"
+
+    done = len(checkpoint(home / "stopped")["history"])
+    flags += [f"--epochs={done + 2}", f"--data-dir={home / 'data'}"]
+    stopped = [*flags, f"--log-dir={home / 'stopped'}", "--resume"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
+        patch.setattr(train, "save_checkpoint", die)
+        train.main(stopped)
+    train.main(stopped)
+    train.main([*flags, f"--log-dir={home / 'whole'}"])
+    return SimpleNamespace(stopped=home / "stopped", whole=home / "whole")
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "scheduler", "settings", "history"])
+def test_a_killed_run_resumes_to_the_same_bits(part, runs):
+    assert checkpoint(runs.stopped)[part] == checkpoint(runs.whole)[part]
+
+
+def test_a_killed_run_has_the_same_curves_and_pictures(runs):
+    stopped, whole = logged(runs.stopped), logged(runs.whole)
+    for tag in whole.keys() - {"settings/text_summary"}:  # logged again at every start
+        assert dict(stopped[tag]) == dict(whole[tag]), tag
+
+
+def test_a_step_that_was_logged_twice_has_the_same_value(runs):
+    values = {}
+    for tag, events in logged(runs.stopped).items():
+        for step, value in events:
+            first = values.setdefault((tag, step), value)
+            assert value == first, f"{tag} in epoch {step}"
+
+
+def test_an_interrupted_first_epoch_is_trained_again():
+    run_until("save_checkpoint", "--epochs", 2)
+    resumed = run("--epochs", 2, "--resume")
+    assert resumed == run("--epochs", 2, log_dir="whole")
+
+
+def test_a_second_process_in_a_directory_loses_no_epoch(monkeypatch):
+    """It starts from the checkpoint while the first one trains, and is stopped."""
+    train_epoch = train.train_epoch
+    epochs = []
+
+    def train_epoch_and_be_disturbed(*args):
+        epochs.append(len(epochs) + 1)
+        if len(epochs) == 3:
+            run_until("train_epoch", "--epochs", 9, "--resume")
+        return train_epoch(*args)
+
+    monkeypatch.setattr(train, "train_epoch", train_epoch_and_be_disturbed)
+    run("--epochs", 4)
+    assert sorted(step for step, _ in logged()["loss/val"]) == [1, 2, 3, 4]
+
+
+def test_epochs_are_read_in_order_whatever_the_clock_said():
+    """TensorBoard reads event files in the order of their names, which begin with the time."""
+    run("--epochs", 2)
+    (path,) = Path("run").glob("events*")
+    path.rename(path.with_name("events.out.tfevents.9999999999.a.machine.of.tomorrow"))
+    run("--epochs", 4, "--resume")
+    assert [step for step, _ in logged()["loss/val"]] == [1, 2, 3, 4]
+
+
+def test_the_settings_are_logged_at_every_start():
+    run("--epochs", 1)
+    run("--epochs", 3, "--resume")
+    assert [step for step, _ in logged()["settings/text_summary"]] == [0, 1]
+
+
+# Longer, finished, and the learning rate
+
+
+def test_a_finished_run_can_be_made_longer():
+    run("--epochs", 1)
+    run("--epochs", 3, "--resume")
+    longer = checkpoint()
+    run("--epochs", 3, log_dir="whole")
+    assert longer == checkpoint("whole")
+
+
+@pytest.mark.parametrize("epochs", [4, 1])
+def test_a_finished_run_is_said_to_be_finished(epochs, plain_run, capsys):
+    history = train.main([*plain_run.flags, f"--epochs={epochs}", "--resume"])
+    assert history == plain_run.history
+    assert f"{plain_run.directory}: finished already, 4 epochs\n" in capsys.readouterr().out
+
+
+def test_a_finished_run_needs_no_data(plain_run):
+    assert train.main([*plain_run.flags, "--resume", "--data-dir=gone"]) == plain_run.history
+
+
+def test_resume_without_a_checkpoint_begins_a_run():
+    assert len(run("--epochs", 1, "--resume")) == 1
+
+
+def test_the_count_of_epochs_without_a_low_is_resumed(monkeypatch):
+    dictate_losses(monkeypatch, val=[1, 2, 2, 2, 2])
+    run("--epochs", 3)
+    history = run("--epochs", 5, "--resume")
+    assert [metrics["learning_rate"] for metrics in history] == pytest.approx([0.2] * 4 + [0.02])
+
+
+def test_the_fallen_learning_rate_is_resumed(monkeypatch):
+    dictate_losses(monkeypatch, val=[1, 2, 2, 2, 0.5, 0.4])
+    run("--epochs", 5)
+    history = run("--epochs", 6, "--resume")
+    assert history[5]["learning_rate"] == pytest.approx(0.02)
+
+
+# How it is saved
+
+
+def test_an_epoch_is_in_tensorboard_and_on_disk_before_saved(monkeypatch):
+    calls = []
+    replace = os.replace
+
+    def note_flush(writer):
+        calls.append("events flushed")
+
+    def note_fsync(file):
+        calls.append("whole on disk" if os.fstat(file).st_size > 300_000 else "part on disk")
+
+    def note_replace(source, target):
+        calls.append(f"moved to {target}")
+        replace(source, target)
+
+    monkeypatch.setattr(train.SummaryWriter, "flush", note_flush)
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    run("--epochs", 2)
+    assert calls == ["events flushed", "whole on disk", "moved to run/checkpoint.pt"] * 2
+
+
+def test_a_checkpoint_is_written_beside_its_place(monkeypatch):
+    sources = []
+
+    def note(source, target):
+        sources.append(Path(source).parent)
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    run("--epochs", 1)
+    assert sources == [Path("run")]
+
+
+def test_the_old_checkpoint_stays_if_saving_fails():
+    run("--epochs", 1)
+    run_until("replace", "--epochs", 2, "--resume", of=os)
+    assert len(checkpoint()["history"]) == 1
+
+
+def test_no_half_checkpoint_is_left_if_saving_fails():
+    run_until("replace", "--epochs", 1, of=os)
+    assert [path.name for path in Path("run").glob("*checkpoint*")] == []
+
+
+# What is refused
+
+
+@pytest.fixture
+def refusal():
+    """A function that returns the line with which run/checkpoint.pt is refused."""
+
+    def get_refusal(*flags) -> str:
+        with pytest.raises(SystemExit) as end:
+            run("--epochs", 9, "--resume", *flags)
+        return str(end.value.code)
+
+    return get_refusal
+
+
+DAMAGED = "train.py: error: run/checkpoint.pt is damaged or not a checkpoint of train.py; " \
+          "choose another --log-dir"
+
+
+def test_a_hostile_checkpoint_is_refused(refusal):
+    Path("run").mkdir()
+    torch.save({"settings": {}, "history": [], "object": Bomb()}, "run/checkpoint.pt")
+    assert refusal() == DAMAGED
+
+
+def test_a_hostile_checkpoint_runs_no_code(refusal):
+    Path("run").mkdir()
+    torch.save(Bomb(), "run/checkpoint.pt")
+    refusal()
+    assert not Path("exploded").exists()
+
+
+def test_a_hostile_pickle_runs_no_code(refusal):
+    Path("run").mkdir()
+    Path("run/checkpoint.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    refusal()
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"PK\x03\x04"], ids=repr)
+def test_a_file_of_something_else_is_refused(content, refusal):
+    Path("run").mkdir()
+    Path("run/checkpoint.pt").write_bytes(content)
+    assert refusal() == DAMAGED
+
+
+@pytest.mark.parametrize("content", [{}, [1], {"state_dict": {}}, {"settings": 3, "history": []},
+                                     {"settings": {}, "history": 3}], ids=str)
+def test_a_checkpoint_of_another_program_is_refused(content, refusal):
+    Path("run").mkdir()
+    torch.save(content, "run/checkpoint.pt")
+    assert refusal() == DAMAGED
+
+
+def test_a_checkpoint_cut_short_is_refused(refusal):
+    run("--epochs", 1)
+    path = Path("run/checkpoint.pt")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert refusal() == DAMAGED
+
+
+def test_a_checkpoint_of_another_network_is_refused(refusal, monkeypatch):
+    run("--epochs", 1)
+    monkeypatch.setattr(train, "MLP", lambda *_: torch.nn.Linear(3, 3))
+    assert refusal() == "train.py: error: run/checkpoint.pt does not fit: the network in " \
+                        "model.py is not the one that was saved; choose another --log-dir"
+
+
+def test_a_checkpoint_without_a_part_is_refused(refusal):
+    run("--epochs", 1)
+    content = torch.load("run/checkpoint.pt", weights_only=True)
+    del content["scheduler"]
+    torch.save(content, "run/checkpoint.pt")
+    assert refusal().startswith("train.py: error: run/checkpoint.pt does not fit: ")
+
+
+@pytest.mark.parametrize("flag, words", [
+    ("--init=zero", "--init was default and is zero"),
+    ("--augment", "--augment was False and is True"),
+    ("--dropout=0.5", "--dropout was 0.0 and is 0.5"),
+    ("--depth=2", "--depth was 1 and is 2"),
+    ("--hidden=21", "--hidden was 20 and is 21"),
+    ("--batch-size=64", "--batch-size was 120 and is 64"),
+    ("--lr=0.3", "--lr was 0.5 and is 0.3"),
+    ("--patience=3", "--patience was 2 and is 3"),
+    ("--seed=6", "--seed was 5 and is 6"),
+])
+def test_a_run_is_not_resumed_with_another_setting(flag, words, plain_run):
+    with pytest.raises(SystemExit) as end:
+        train.main([*plain_run.flags, "--resume", flag])
+    path = plain_run.directory / "checkpoint.pt"
+    assert end.value.code == f"train.py: error: {path}: {words}; choose another --log-dir"
+
+
+def test_all_settings_that_differ_are_named(plain_run):
+    with pytest.raises(SystemExit, match=": --lr was 0.5 and is 1.0, --seed was 5 and is 1; "):
+        train.main([*plain_run.flags, "--resume", "--lr=1", "--seed=1"])
+
+
+def test_a_setting_that_train_py_no_longer_has_is_refused(refusal):
+    run("--epochs", 1)
+    content = torch.load("run/checkpoint.pt", weights_only=True)
+    content["settings"]["momentum"] = 0.9
+    torch.save(content, "run/checkpoint.pt")
+    assert "--momentum was 0.9 and is None;" in refusal()
+
+
+# What is taken
+
+
+def test_a_run_on_another_device_resumes_on_the_cpu(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(serialization, "location_tag", lambda storage: "cuda:99")
+        run("--epochs", 1)
+    assert len(run("--epochs", 2, "--resume")) == 2
+
+
+@pytest.mark.parametrize("flag", ["--threads=2", "--device=cpu:0", "--data-dir=moved"])
+def test_a_run_resumes_elsewhere(flag):
+    run("--epochs", 1, "--hidden", 5)
+    Path("moved").symlink_to("data")
+    assert len(run("--epochs", 2, "--hidden", 5, "--resume", flag)) == 2
+
+
+def test_a_checkpoint_of_torch_2_4_resumes():
+    """Its scheduler has "verbose" and lacks "default_min_lr"."""
+    run("--epochs", 1)
+    content = torch.load("run/checkpoint.pt", weights_only=True)
+    content["scheduler"].pop("default_min_lr", None)
+    content["scheduler"]["verbose"] = False
+    torch.save(content, "run/checkpoint.pt")
+    resumed = run("--epochs", 2, "--resume")
+    assert resumed == run("--epochs", 2, log_dir="whole")
