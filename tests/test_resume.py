@@ -303,9 +303,9 @@ def test_all_settings_that_differ_are_named(plain_run):
 def test_a_setting_that_train_py_no_longer_has_is_refused(refusal):
     run("--epochs", 1)
     content = torch.load("run/checkpoint.pt", weights_only=True)
-    content["settings"]["momentum"] = 0.9
+    content["settings"]["gone_flag"] = 0.9
     torch.save(content, "run/checkpoint.pt")
-    assert "--momentum was 0.9 and is None;" in refusal()
+    assert "--gone-flag was 0.9 and is None;" in refusal()
 
 
 # What is taken
