@@ -142,7 +142,7 @@ def check_losses(metrics: dict[str, float], epoch: int, lr: float) -> None:
 def print_header(args: argparse.Namespace, epoch: int) -> None:
     """Print what is to come, and the titles of print_epoch's columns."""
     print(f"{args.log_dir}: epochs {epoch} to {args.epochs}")
-    print("         loss:                               accuracy:          learning")
+    print("         loss:                                accuracy:         learning")
     print("epoch    train    clean      val     test     test mirrored       rate  seconds",
           flush=True)
 
@@ -209,7 +209,7 @@ def number(kind: type, low: float, below: float) -> Callable[[str], float]:
         if not inside:
             name = "whole number" if kind is int else "number"
             raise argparse.ArgumentTypeError(
-                f"must be a {name} of at least {low:g} and below {below:g}, got {text}")
+                f"must be a {name} of at least {low:g} and below {below:.10g}, got {text}")
         return value
     return parse
 
@@ -228,7 +228,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser. All that is to be said of a flag is said here and nowhere else."""
     parser = argparse.ArgumentParser(description="Train one network.", usage=argparse.SUPPRESS,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
-    add = parser.add_argument_group("under study").add_argument
+    add = parser.add_argument_group("what is compared").add_argument
     add("--init", choices=MODES, default="default", help="weight initialisation")
     add("--augment", action="store_true", help="mirror and shift the training images at random")
     add("--dropout", type=number(float, 0, 1), default=0.0, metavar="P",

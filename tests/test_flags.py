@@ -152,11 +152,11 @@ def error_of(monkeypatch, capsys):
 RANGES = {
     "--dropout": "number of at least 0 and below 1",
     "--depth": "whole number of at least 1 and below 1000",
-    "--hidden": "whole number of at least 1 and below 1e+06",
-    "--epochs": "whole number of at least 1 and below 1e+06",
-    "--batch-size": "whole number of at least 1 and below 1e+06",
-    "--lr": "number of at least 1e-09 and below 1e+09",
-    "--patience": "whole number of at least 0 and below 1e+06",
+    "--hidden": "whole number of at least 1 and below 1000000",
+    "--epochs": "whole number of at least 1 and below 1000000",
+    "--batch-size": "whole number of at least 1 and below 1000000",
+    "--lr": "number of at least 1e-09 and below 1000000000",
+    "--patience": "whole number of at least 0 and below 1000000",
     "--seed": "whole number of at least 0 and below 100000",
     "--threads": "whole number of at least 1 and below 1000",
 }

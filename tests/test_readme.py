@@ -28,7 +28,7 @@ RIDDLE = first_cells("| run | study: train loss |")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_training_command_is_understood(command):
     command = command.replace("$init", "xavier")  # in a loop over the modes
-    flags = shlex.split(command.replace("constant ", "zero "))  # the mode of an exercise
+    flags = shlex.split(command.replace("equal ", "zero "))  # the mode of an exercise
     assert train.parse_args(flags)
 
 
