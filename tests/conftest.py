@@ -114,8 +114,10 @@ def start(*flags, file_size: int | None = None, cwd=None) -> subprocess.Popen:
     """
     limit = [] if file_size is None else [f"file_size={file_size}"]
     command = [sys.executable, ROOT / "tests" / "child.py", *limit, "--data-dir=data"]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}  # as it is where nothing else is said
     process = subprocess.Popen([*command, *map(str, flags)], stdin=subprocess.DEVNULL, cwd=cwd,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                               env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
     timer = threading.Timer(120, process.kill)
     timer.daemon = True  # it keeps nobody waiting
     timer.start()

@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -215,11 +216,14 @@ def test_a_disk_full_of_checkpoints_keeps_no_half_one():
 
 
 def test_a_disk_full_of_events_is_one_line(monkeypatch, capfd):
-    """TensorBoard writes them in a thread, from which Python would print a traceback."""
+    """TensorBoard writes them in a thread, from which Python's hook would print a traceback."""
+    hook = Mock()
+    monkeypatch.setattr(threading, "excepthook", hook)
     with disk_for(400_000):
         code = run_as_program(monkeypatch, "--epochs=100", "--batch-size=5000")
     assert re.fullmatch("train.py: error: .*: File too large", code)
     assert capfd.readouterr().err == ""
+    assert hook.mock_calls == []
     assert len(checkpoint()["history"]) > 1
 
 

@@ -55,7 +55,12 @@ def runs(tmp_path_factory) -> SimpleNamespace:
         train.main(stopped)
     train.main(stopped)
     train.main([*flags, f"--log-dir={home / 'whole'}"])
-    return SimpleNamespace(stopped=home / "stopped", whole=home / "whole")
+    return SimpleNamespace(stopped=home / "stopped", whole=home / "whole", done=done)
+
+
+def test_an_epochs_line_is_shown_when_the_epoch_ends(runs):
+    """It was killed when its second line came. Unflushed, a hundred lines come at once."""
+    assert runs.done < 50
 
 
 @pytest.mark.parametrize("part", ["model", "optimizer", "scheduler", "settings", "history"])
