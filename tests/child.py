@@ -16,9 +16,11 @@ import torchvision  # noqa: F401
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 import conftest
+import data
 import download
 
 download.FILES = conftest.HASHES
+data.VAL_SIZE = conftest.VAL_SIZE
 if sys.argv[1].startswith("file_size="):
     size = int(sys.argv.pop(1).removeprefix("file_size="))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead

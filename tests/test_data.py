@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import data
-from conftest import CONTENTS, ROOT, assert_equal, idx_file, noise_images
+from conftest import CONTENTS, ROOT, STATED_VAL_SIZE, assert_equal, idx_file, noise_images
 
 SPLITS = ["train", "train_clean", "val", "test", "mirrored"]
 AUGMENT = pytest.mark.parametrize("augment", [False, True], ids=["plain", "augmented"])
@@ -41,6 +41,7 @@ def splits(official) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     contents = {name: idx_file(tensor) for name, tensor in official.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "find_dataset", Mock(return_value=contents))
+        patch.setattr(data, "VAL_SIZE", STATED_VAL_SIZE)
         return data.load_splits()
 
 
