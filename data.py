@@ -27,9 +27,9 @@ def load_splits(
 
     train: 55,000 images to learn from.
     train_clean: the first 10,000 of them, measured as val and test are, without augmentation and
-        dropout. So its loss can be compared between runs that differ in those. The gap, loss/val
-        minus loss/train_clean, is how much worse a network does on new images than on images
-        that it was trained on. A gap that grows is called overfitting.
+        dropout. So its loss can be compared between runs that differ in those. The gap, the loss
+        on val minus the loss on train_clean, is how much worse a network does on new images than
+        on images that it was trained on. A gap that grows is a sign of overfitting.
     val: 5,000 other images; their loss decides when the learning rate falls.
     test: 10,000 other images; they decide nothing.
     mirrored: the test images, half of them flipped left to right. A flipped shoe is a shoe. Does
@@ -83,17 +83,18 @@ def make_variants(images: Tensor) -> Tensor:
     28 x 28 pixels fits into that at 3 x 3 places: in the middle it shows the image as it is, at
     the other places the image moved by a pixel.
 
-    In memory, the next line of a window begins 30 pixels after the last one. So a window lies in a
-    stretch of 28 * 30 = 840 pixels: cut into 28 pieces of 30, each piece begins with a line of the
-    window. Number all the pixels, image after image. Then entry p of the result, uint8 (P, 840),
-    is the stretch that begins at pixel p. Stretches overlap, but they are views: none is copied.
+    In memory, each line of a window begins 30 pixels after the line before it. So 28 * 30 = 840
+    pixels in a row hold the window: 28 pieces of 30, of which the first 28 pixels count. Number the
+    pixels of all framed images, each image followed by its mirror image. Then entry p of the result
+    is the 840 pixels from number p on. Entries overlap, but as views: they store no pixels of
+    their own, only where to look.
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
     framed = F.pad(both, (1, 1, 1, 1))  # (N, 2, 30, 30)
     # An image's last window begins at its pixel 2 * 30 + 2 = 62. As 62 + 840 is 902, its stretch
     # ends with 2 pixels of the next image, and 2 are needed behind the last image, too.
     pixels = F.pad(framed.flatten(), (0, 2))
-    return pixels.unfold(0, 28 * 30, 1)  # along dimension 0, all stretches of 840, 1 pixel apart
+    return pixels.unfold(0, 28 * 30, 1)  # entry p is a view of pixels[p : p + 840]
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:

@@ -11,18 +11,21 @@ U(from, to) is uniform, N(mean, variance) normal; fan_in and fan_out are a layer
 and outputs. The last column is that of the first hidden layer, 784 -> 100. Two things matter:
 
 Symmetry. Units with equal incoming and outgoing weights get equal gradients, so they stay equal,
-and a hundred of them are worth one. zero is the extreme case, but any constant fails like that
-(unless dropout treats the units differently). Random weights make them differ.
+and a hundred of them are worth one. Any constant fails like that, unless dropout treats the units
+differently, and the constant 0 fails even then (see zero). Random weights make the units differ.
 
-Size. A unit adds up weight * input over its fan_in inputs. If the weights are drawn independently
-and with mean 0, so that the sums have mean 0, too, the variances of the products add up:
+Size. A unit adds up weight * input over its fan_in inputs. Let the weights be drawn independently
+and with mean 0, and let E[...] be the mean. Then a product's variance is E[weight^2] * E[input^2],
+where E[weight^2] is Var(weight). Independent weights make the variances add up, even if the inputs
+depend on each other, and the sums have mean 0, too:
 
     E[sum^2] = Var(sum) = fan_in * Var(weight) * E[input^2]
 
 - Forwards: if there were no activation function, the sums would be the inputs of the next layer.
   Then E[input^2] is the same in all layers if Var(weight) = 1 / fan_in.
-- Backwards: the gradient of an input adds up weight * gradient over the fan_out units that the
-  input goes to. Gradients keep their size from layer to layer if Var(weight) = 1 / fan_out.
+- Backwards: the loss's gradient for an input is weight * (the loss's gradient for a unit's sum),
+  added up over the fan_out units that the input goes to. Likewise, gradients keep their size from
+  layer to layer if Var(weight) = 1 / fan_out.
 - xavier is a compromise: 1 / (the mean of both fans) = 2 / (fan_in + fan_out). It was made for
   activation functions like tanh, which hardly change small sums.
 - kaiming was made for ReLU. The sums are symmetric around 0, and ReLU turns the negative ones into
@@ -31,9 +34,10 @@ and with mean 0, so that the sums have mean 0, too, the variances of the product
 
 Between hidden layers of equal size, xavier's variance is 1 / fan_in, half of kaiming's. So every
 layer divides the signal, the square root of E[input^2], by sqrt(2), and 20 layers by 1000. The
-variance of default is a sixth of kaiming's; its signal falls until its random biases are all that
-remains. With one hidden layer that matters little; the README shows what it does to 20. (For the
-first layer the theory is but a rule of thumb: its inputs are pixels, not the outputs of a ReLU.)
+variance of default is a sixth of kaiming's: each layer divides the signal by sqrt(6), until little
+is left but what the layer's random biases add (the other modes have none). With one hidden layer
+that matters little; the README shows what it does to 20. (For the first layer the theory is but
+a rule of thumb: its inputs are pixels, not the outputs of a ReLU.)
 """
 
 from torch import nn

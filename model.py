@@ -28,9 +28,9 @@ class MLP(nn.Module):
 
         Logits are scores; their softmax is probabilities. There is no softmax here on purpose,
         since CrossEntropyLoss contains it. To apply it twice is a classic mistake: then the loss
-        treats probabilities as if they were logits. At best the right one is 1 and nine are 0, of
-        which the softmax in the loss makes e^1 / (e^1 + 9 e^0) = 0.232 for the right class. So the
-        loss never gets below -ln 0.232 = 1.46.
+        treats probabilities as if they were logits. At best the first softmax gives 1 for the
+        right class and 0 for the nine others, and the second, in the loss, turns that 1 into
+        e^1 / (e^1 + 9 e^0) = 0.232. So the loss never gets below -ln 0.232 = 1.46.
         """
         activations = images.flatten(1)  # (B, 784)
         for layer in self.hidden:

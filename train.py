@@ -33,20 +33,22 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
                 batches: Iterable) -> float:
     """Take one optimizer step per batch; return the mean loss over the examples.
 
-    batches: yields images, float32 (B, 28, 28), and labels, int64 (B,). The loss is in nats, which
-    means that its logarithm is the natural one. It is what the optimizer saw: the weights change
-    with every batch, images may be augmented, and dropout may be on. Runs that differ in
-    augmentation or dropout are better compared by loss/train_clean.
+    batches: yields images, float32 (B, 28, 28), and labels, int64 (B,). The loss, -ln of the
+    probability that the network gave to the right class, is in nats, as ln is the natural
+    logarithm. The mean is that of the losses the optimizer saw: the weights change with every
+    batch, images may be augmented, and dropout may be on. Runs that differ in augmentation or
+    dropout are better compared by their loss on train_clean.
     """
     model.train()  # switches dropout on
     total_loss = 0.0
     n = 0
     for images, labels in batches:
-        optimizer.zero_grad()  # else backward() would add to the gradients of the last batch
+        optimizer.zero_grad()  # else backward() would add to the previous batch's gradients
         loss = criterion(model(images), labels)
         loss.backward()  # computes the gradient of the loss for each parameter: parameter.grad
         optimizer.step()  # moves each parameter against it: parameter -= learning_rate * grad
-        # Times the batch's length: the last one is short. (detach: it needs no gradient any more.)
+        # The loss is a mean over the batch, so it counts as often as the batch has examples: the
+        # epoch's last batch is smaller. (detach: the sum needs no gradient.)
         total_loss += loss.detach() * len(labels)
         n += len(labels)
     return float(total_loss) / n
@@ -70,7 +72,7 @@ def evaluate(model: nn.Module, criterion: nn.Module, batches: Iterable) -> tuple
 def train(args: argparse.Namespace) -> list[dict[str, float]]:
     """Train one run, from its start or its checkpoint; return its history: metrics per epoch.
 
-    args: the flags, and among them args.settings, those that decide the numbers (parse_args()).
+    args: from parse_args(), the flags, and args.settings, a dict of those that affect the results.
     """
     torch.manual_seed(args.seed)  # for the initial weights; each epoch gets a seed of its own below
     model = MLP(args.hidden, args.dropout, args.depth)
@@ -245,7 +247,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--patience", type=number(int, 0, 1e6), default=2, metavar="N",
         help="the rate falls after N + 1 epochs without a new low of loss/val")
     add("--seed", type=number(int, 0, 1e5), default=0, metavar="N",
-        help="decides all that is random")
+        help="decides the random draws of the run")
     add("--threads", type=number(int, 1, 1e3), default=1, metavar="N",
         help="threads to compute with on a CPU (results differ by rounding)")
     add("--device", type=working_device, default="cpu",

@@ -80,7 +80,7 @@ def test_the_table_comes_last_and_nothing_else(place):
     assert calls[5:] == ["~/bin/python3 ~/the study/results.py runs"]
 
 
-def test_it_ends_well_and_says_nothing_itself(place):
+def test_the_script_ends_with_0_and_prints_nothing_itself(place):
     done = sh(place / "experiments.sh")
     assert done.output == ""
     assert done.errors == ""
@@ -128,7 +128,7 @@ def test_a_run_that_fails_ends_it(number, place):
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_is_its_head(flag, place):
+def test_help_is_the_comment_at_the_scripts_head(flag, place):
     done = sh(place / "experiments.sh", flag)
     head = [line[2:] for line in SCRIPT.read_text(encoding="utf-8").splitlines()[1:9]]
     assert done.output.splitlines() == head
@@ -160,7 +160,7 @@ def test_it_can_be_started_through_a_link(place):
     assert sh("./link").calls == calls_by()
 
 
-def test_a_copy_finds_the_scripts_in_the_current_directory(home):
+def test_a_copy_of_the_script_runs_beside_train_py(home):
     """Job schedulers run a copy in a directory of their own."""
     make_python(home / "bin" / "python3")
     (home / "spool").mkdir()
@@ -177,14 +177,14 @@ def test_the_python_of_a_venv_is_taken(venv, place):
     assert sh(place / "experiments.sh").calls == calls_by(python=f"~/the study/{venv}")
 
 
-def test_python_wins_where_there_is_a_venv(home, place):
+def test_the_variable_PYTHON_wins_where_there_is_a_venv(home, place):
     make_python(place / ".venv/bin/python")
     make_python(home / "bin" / "other")
     done = sh(place / "experiments.sh", PYTHON="other")
     assert done.calls == calls_by(python="~/bin/other")
 
 
-def test_python_wins_where_there_is_no_venv(home, place):
+def test_the_variable_PYTHON_wins_where_there_is_no_venv(home, place):
     make_python(home / "bin" / "other")
     done = sh(place / "experiments.sh", PYTHON="other")
     assert done.calls == calls_by(python="~/bin/other")

@@ -164,7 +164,7 @@ def test_ctrl_c_is_one_line_and_code_130(monkeypatch, capsys):
     assert capsys.readouterr().err == expected
 
 
-def test_ctrl_c_before_the_first_epoch_is_no_other(monkeypatch, capsys):
+def test_ctrl_c_before_the_first_epoch_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setattr(data, "load_splits", interrupt)
     assert run_as_program(monkeypatch) == 130
     assert capsys.readouterr().err.count("\n") == 1
@@ -180,7 +180,7 @@ def headed(home) -> SimpleNamespace:
     return SimpleNamespace(line=line, code=process.wait(timeout=60), errors=errors)
 
 
-def test_a_closed_pipe_ends_a_run_that_resumes(headed):
+def test_a_closed_output_ends_a_run_that_can_be_resumed(headed):
     assert headed.line == "run: epochs 1 to 2\n"
     assert headed.errors == ("train.py: error: the output was closed; "
                              "the same command with --resume goes on\n")

@@ -191,7 +191,7 @@ def test_runs_of_a_name_are_told_apart_by_their_epochs(table):
     assert column(rows, "epochs") == ["2", "3"]
 
 
-def test_runs_of_other_names_need_no_words(table):
+def test_a_name_of_its_own_needs_no_settings_beside_it(table):
     save_run("runs/vanilla")
     save_run("runs/vanilla-lr0.5", "--lr=0.5")
     assert column(table(), "run") == ["vanilla", "vanilla-lr0.5"]

@@ -88,7 +88,7 @@ def test_an_interrupted_first_epoch_is_trained_again():
     assert resumed == run("--epochs", 2, log_dir="whole")
 
 
-def test_a_second_process_in_a_directory_loses_no_epoch(monkeypatch):
+def test_a_second_process_in_a_directory_costs_no_epoch(monkeypatch):
     """It starts from the checkpoint while the first one trains, and is stopped."""
     train_epoch = train.train_epoch
     epochs = []

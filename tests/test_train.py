@@ -348,7 +348,7 @@ def test_experiments_see_the_images_in_the_same_order(name, batches):
         assert order(epoch) == order(expected), f"epoch {number} of {name}"
 
 
-def test_two_epochs_have_the_same_order_in_no_seed(batches):
+def test_no_two_epochs_of_a_seed_have_the_same_order(batches):
     seen = {}
     for name in "vanilla", "seed 1", "seed 2", "seed 3":
         for number, epoch in enumerate(batches[name], start=1):
