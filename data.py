@@ -84,10 +84,10 @@ def make_variants(images: Tensor) -> Tensor:
     the other places the image moved by a pixel.
 
     In memory, each line of a window begins 30 pixels after the line before it. So 28 * 30 = 840
-    pixels in a row hold the window: 28 pieces of 30, of which the first 28 pixels count. Number the
-    pixels of all framed images, each image followed by its mirror image. Then entry p of the result
-    is the 840 pixels from number p on. Entries overlap, but as views: they store no pixels of
-    their own, only where to look.
+    consecutive pixels hold the window: 28 pieces of 30, of which the first 28 pixels count. Number
+    the pixels of all framed images, each image followed by its mirror image. Then entry p of the
+    result is the 840 pixels from number p on; draw_variants() picks entries that begin where a
+    window does. Entries overlap, but as views: they store no pixels, only where to look.
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
     framed = F.pad(both, (1, 1, 1, 1))  # (N, 2, 30, 30)
@@ -102,7 +102,7 @@ def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:
     device = indices.device
     mirror = torch.randint(2, indices.shape, device=device)  # 1: the mirror image
     top, left = torch.randint(3, (2, len(indices)), device=device)  # the place of the window
-    # The window's first pixel is framed[index, mirror, top, left]; among all pixels, it is number
+    # The number, among all pixels, of the window's first pixel: framed[index, mirror, top, left].
     first = ((indices * 2 + mirror) * 30 + top) * 30 + left
     rows = variants.index_select(0, first).view(-1, 28, 30)
     return rows[:, :, :28]  # the window shows 28 pixels of each row

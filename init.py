@@ -11,21 +11,24 @@ U(from, to) is uniform, N(mean, variance) normal; fan_in and fan_out are a layer
 and outputs. The last column is that of the first hidden layer, 784 -> 100. Two things matter:
 
 Symmetry. Units with equal incoming and outgoing weights get equal gradients, so they stay equal,
-and a hundred of them are worth one. Any constant fails like that, unless dropout treats the units
-differently, and the constant 0 fails even then (see zero). Random weights make the units differ.
+and a hundred of them are worth one. Any constant fails like that. (Dropout, which silences other
+units for each image, makes gradients differ; the constant 0 fails even then, see zero.) Random
+weights make the units differ from the start.
 
-Size. A unit adds up weight * input over its fan_in inputs. Let the weights be drawn independently
-and with mean 0, and let E[...] be the mean. Then a product's variance is E[weight^2] * E[input^2],
-where E[weight^2] is Var(weight). Independent weights make the variances add up, even if the inputs
-depend on each other, and the sums have mean 0, too:
+Size. A unit adds up weight * input over its fan_in inputs. Let the weights be drawn with mean 0,
+independently of each other and of the inputs, and let E[...] be the mean. Then a product has the
+mean 0 and the variance E[weight^2] * E[input^2], where E[weight^2] is Var(weight). Two products,
+w1 * x1 and w2 * x2, are uncorrelated, since E[w1 x1 w2 x2] = E[w1] E[w2] E[x1 x2] = 0. So their
+variances add up:
 
     E[sum^2] = Var(sum) = fan_in * Var(weight) * E[input^2]
 
 - Forwards: if there were no activation function, the sums would be the inputs of the next layer.
   Then E[input^2] is the same in all layers if Var(weight) = 1 / fan_in.
 - Backwards: the loss's gradient for an input is weight * (the loss's gradient for a unit's sum),
-  added up over the fan_out units that the input goes to. Likewise, gradients keep their size from
-  layer to layer if Var(weight) = 1 / fan_out.
+  added up over the fan_out units that the input goes to: fan_out products, where the forward sum
+  had fan_in. So, again without activation function, gradients keep their size from layer to layer
+  if Var(weight) = 1 / fan_out.
 - xavier is a compromise: 1 / (the mean of both fans) = 2 / (fan_in + fan_out). It was made for
   activation functions like tanh, which hardly change small sums.
 - kaiming was made for ReLU. The sums are symmetric around 0, and ReLU turns the negative ones into
@@ -53,8 +56,9 @@ def default(layer: nn.Linear) -> None:
 def zero(layer: nn.Linear) -> None:
     """Set weights and biases to 0, after which only the output bias ever moves.
 
-    An output weight's gradient is the output's error (softmax minus target) times the hidden
-    unit's activation, and every activation is relu(0) = 0. The hidden layer's gradient comes back
+    With cross-entropy, the loss's gradient for a logit is its error: the probability that the
+    network gives to the class, minus 1 if it is the right one. An output weight's gradient is that
+    times the hidden unit's activation, which is relu(0) = 0. The hidden layer's gradient comes back
     through the output weights, which are 0, so it is 0, too. What is left is the output bias. It
     learns how frequent each class is: ten equal classes, loss ln 10 = 2.3026.
     """

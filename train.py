@@ -72,7 +72,8 @@ def evaluate(model: nn.Module, criterion: nn.Module, batches: Iterable) -> tuple
 def train(args: argparse.Namespace) -> list[dict[str, float]]:
     """Train one run, from its start or its checkpoint; return its history: metrics per epoch.
 
-    args: from parse_args(), the flags, and args.settings, a dict of those that affect the results.
+    args: from parse_args(): the flags; args.settings, a dict of those that affect the results; and
+    args.defaults, their default values.
     """
     torch.manual_seed(args.seed)  # for the initial weights; each epoch gets a seed of its own below
     model = MLP(args.hidden, args.dropout, args.depth)
@@ -108,9 +109,10 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # What an epoch draws depends on the seed and the epoch alone (and on the kind of
-            # device). So all runs of a seed see the images in the same order, a new one in every
-            # epoch, and a resumed run draws what an uninterrupted one would. Seeds are below
-            # 100,000, so that this number is another for each pair of seed and epoch.
+            # device), and the order of the images is drawn first. So all runs of a seed see them in
+            # the same order, a new one in every epoch, and a resumed run draws what an
+            # uninterrupted one would. Seeds are below 100,000, so that this number is another for
+            # each pair of seed and epoch.
             torch.manual_seed(args.seed + 100_000 * epoch)
             train_batches = shuffled_batches(*splits["train"], args.batch_size, variants)
             metrics = {"loss/train": train_epoch(model, criterion, optimizer, train_batches)}
@@ -227,7 +229,7 @@ def working_device(text: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser. All that is to be said of a flag is said here and nowhere else."""
+    """Return the parser. A flag's name, type, range and default stand here and nowhere else."""
     parser = argparse.ArgumentParser(description="Train one network.", usage=argparse.SUPPRESS,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
     add = parser.add_argument_group("what is compared").add_argument
@@ -255,7 +257,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--data-dir", type=parse_directory, default=DEFAULT_DATA_DIR, metavar="DIR",
         help="directory of the data set")
     add("--log-dir", type=parse_directory, default=None, metavar="DIR",
-        help="directory of the run; None: runs/ and the flags that differ from the defaults")
+        help="directory of the run; None: runs/, --init and what differs from the defaults")
     add("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     return parser
 
@@ -279,7 +281,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def directory_name(settings: dict, defaults: dict) -> str:
-    """Return the initialisation and the settings that are not the defaults: xavier-lr0.5-seed1."""
+    """Return the mode and the settings, except epochs, that are no defaults: xavier-lr0.5-seed1."""
     names_in_the_study = {"default": "vanilla", "dropout0.5": "dropout"}
     parts = [settings["init"]]
     for flag, value in settings.items():
