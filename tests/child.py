@@ -1,11 +1,9 @@
-"""Run train.py on the made-up files: python tests/child.py [file_size=BYTES] FLAGS
+"""Run train.py on the made-up files: python tests/child.py FLAGS
 
-No file may grow beyond file_size, as on a full disk. Python modules that only Unix has are missing,
-as on Windows.
+Python modules that only Unix has are missing, as on Windows.
 """
 
 import os
-import resource
 import runpy
 import signal
 import sys
@@ -21,10 +19,6 @@ import download
 
 download.FILES = conftest.HASHES
 data.VAL_SIZE = conftest.VAL_SIZE
-if sys.argv[1].startswith("file_size="):
-    size = int(sys.argv.pop(1).removeprefix("file_size="))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job does not have
 for module in "fcntl", "pwd", "resource":
     sys.modules[module] = None

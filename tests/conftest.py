@@ -111,13 +111,12 @@ def run(*flags, log_dir="run") -> list[dict[str, float]]:
     return train.main(["--data-dir=data", f"--log-dir={log_dir}", *map(str, flags)])
 
 
-def start(*flags, file_size: int | None = None, cwd=None) -> subprocess.Popen:
+def start(*flags, cwd=None) -> subprocess.Popen:
     """Start train.py on the made-up files in a process of its own, by tests/child.py.
 
     It is killed if it still runs after two minutes.
     """
-    limit = [] if file_size is None else [f"file_size={file_size}"]
-    command = [sys.executable, ROOT / "tests" / "child.py", *limit, "--data-dir=data"]
+    command = [sys.executable, ROOT / "tests" / "child.py", "--data-dir=data"]
     buffered = os.environ | {"PYTHONUNBUFFERED": ""}  # as it is where nothing else is said
     process = subprocess.Popen([*command, *map(str, flags)], stdin=subprocess.DEVNULL, cwd=cwd,
                                env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -129,10 +128,10 @@ def start(*flags, file_size: int | None = None, cwd=None) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="session")
-def plain_run(tmp_path_factory) -> SimpleNamespace:
+def plain_run(data_dir, tmp_path_factory) -> SimpleNamespace:
     """A finished run of 4 epochs, changed by no test: flags, directory, history, lines printed."""
     home = tmp_path_factory.mktemp("plain")
-    write_files(home / RAW)
+    (home / "data").symlink_to(data_dir)
     flags = ["--seed=5", "--hidden=20", "--epochs=4", "--batch-size=120", "--lr=0.5"]
     flags += [f"--data-dir={home / 'data'}", f"--log-dir={home / 'my $runs' / 'plain'}"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:

@@ -11,7 +11,7 @@ import torch
 from torch import serialization
 
 import train
-from conftest import RAW, Bomb, checkpoint, dictate_losses, logged, run, start, write_files
+from conftest import Bomb, checkpoint, dictate_losses, logged, run, start
 
 
 class Died(Exception):
@@ -33,11 +33,11 @@ def run_until(function: str, *flags, of=train) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> SimpleNamespace:
+def runs(data_dir, tmp_path_factory) -> SimpleNamespace:
     """The directories of an uninterrupted run and of one that was stopped twice: by SIGKILL, and
     after an epoch was logged but before it was saved."""
     home = tmp_path_factory.mktemp("runs")
-    write_files(home / RAW)
+    (home / "data").symlink_to(data_dir)
     flags = ["--augment", "--dropout=0.5", "--hidden=10", "--lr=1", "--seed=3"]
     process = start(*flags, "--epochs=100000", "--log-dir=stopped", cwd=home)
     for line in process.stdout:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import train
-from conftest import EXPERIMENTS, RAW, checkpoint, dictate_losses, logged, run, write_files
+from conftest import EXPERIMENTS, checkpoint, dictate_losses, logged, run
 from model import MLP
 
 PARAMETERS = ["hidden.0.weight", "hidden.0.bias", "output.weight", "output.bias"]
@@ -223,10 +223,10 @@ def test_the_data_go_to_the_device(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def zero_run(tmp_path_factory) -> Path:
+def zero_run(data_dir, tmp_path_factory) -> Path:
     """The directory of a run with zero initialisation, changed by no test."""
     home = tmp_path_factory.mktemp("zero")
-    write_files(home / RAW)
+    (home / "data").symlink_to(data_dir)
     where = [f"--data-dir={home / 'data'}", f"--log-dir={home / 'run'}"]
     train.main(["--init=zero", "--epochs=2", *where])
     return home / "run"
@@ -312,10 +312,10 @@ def test_lr_is_the_rate_at_the_start(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def batches(tmp_path_factory) -> dict[str, list[list]]:
+def batches(data_dir, tmp_path_factory) -> dict[str, list[list]]:
     """The batches of the first two epochs of the experiments and of other seeds: {name: epochs}."""
     home = tmp_path_factory.mktemp("batches")
-    write_files(home / RAW)
+    (home / "data").symlink_to(data_dir)
     seen = []
 
     def look(model, criterion, optimizer, batches):
