@@ -5,6 +5,7 @@ where Debian's package puts them; else they are downloaded. Used is only what ha
 """
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import os
@@ -68,7 +69,8 @@ def torchvision_download(scratch: Path) -> Path:
 
     print("downloading Fashion-MNIST", file=sys.stderr, flush=True)
     socket.setdefaulttimeout(TIMEOUT)  # torchvision itself sets none
-    return Path(FashionMNIST(scratch, download=True).raw_folder)
+    with contextlib.redirect_stdout(sys.stderr):  # older ones print, and output may be piped
+        return Path(FashionMNIST(scratch, download=True).raw_folder)
 
 
 def debian_download(scratch: Path) -> Path:

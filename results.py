@@ -45,9 +45,10 @@ def read_run(directory: Path) -> dict:
         numbers = [float(checkpoint["history"][-1][column]) for column in COLUMNS]
         # The order of the study: the modes as in the table of init.py, then what was added to them.
         place = [list(MODES).index(settings["init"]) if settings["init"] in MODES else len(MODES)]
-        place += [float(settings[flag]) for flag in ("augment", "dropout", "depth", "hidden")]
+        for flag in "augment", "dropout", "depth", "hidden":
+            place.append(float(settings.get(flag, 0)))  # an older run may lack a flag
     except Exception as error:  # a damaged file can fail in any way
-        raise ValueError(f"{error!r:.150}") from error
+        raise ValueError(f"damaged or not of train.py: {error!r:.150}") from error
     if epochs < asked:
         raise ValueError(f"not finished, {epochs} of {asked} epochs")
     return {"settings": settings, "epochs": epochs, "numbers": numbers, "place": place}

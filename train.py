@@ -184,6 +184,8 @@ def load_checkpoint(path: Path, state: dict, settings: dict, defaults: dict) -> 
         # A flag that was added to train.py after the run was saved counts as its default.
         saved = defaults | checkpoint["settings"]
         history = list(checkpoint["history"])
+    except OSError:  # it cannot be read; main() says why
+        raise
     except Exception:  # a damaged file can fail in any way
         sys.exit(f"train.py: error: {path} is damaged or not a checkpoint of train.py; "
                  "choose another --log-dir")

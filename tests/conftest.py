@@ -9,11 +9,13 @@ import struct
 import subprocess
 import sys
 import threading
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import data
@@ -31,6 +33,9 @@ EXPERIMENTS = {
     "xavier-augment": ["--init", "xavier", "--augment"],
     "xavier-augment-dropout": ["--init", "xavier", "--augment", "--dropout", "0.5"],
 }
+
+# A third of a short run would go into packing its pictures well.
+Image.Image.save = partialmethod(Image.Image.save, compress_level=1)
 
 
 def idx_file(tensor: torch.Tensor) -> bytes:

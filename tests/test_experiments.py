@@ -248,4 +248,5 @@ def test_the_gate_runs_the_readmes_commands_for_the_tests():
     gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert len(commands) >= 2
     for command in commands:
-        assert command in gate, f".ci/run lacks {command}"
+        found = any(line.startswith(command) for line in gate)
+        assert found, f".ci/run lacks {command}"

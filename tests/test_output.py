@@ -15,7 +15,7 @@ import pytest
 
 import data
 import train
-from conftest import ROOT, checkpoint, dictate_losses, logged, run, start
+from conftest import ROOT, checkpoint, dictate_losses, logged, run
 from model import MLP
 
 # The lines of the plain run: a title, two of headers, one for each of 4 epochs, and two at the end.
@@ -140,7 +140,7 @@ def test_an_exploded_epoch_is_not_saved(monkeypatch):
     assert len(checkpoint()["history"]) == 1
 
 
-# Ctrl-C, a closed pipe, a full disk
+# Ctrl-C, a full disk
 
 
 def run_as_program(monkeypatch, *flags) -> int | str | None:
@@ -168,24 +168,6 @@ def test_ctrl_c_before_the_first_epoch_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setattr(data, "load_splits", interrupt)
     assert run_as_program(monkeypatch) == 130
     assert capsys.readouterr().err.count("\n") == 1
-
-
-@pytest.fixture
-def headed(home) -> SimpleNamespace:
-    """What became of `train.py | head -1`: line, code, errors."""
-    process = start("--epochs=2", "--log-dir=run")
-    line = process.stdout.readline()
-    process.stdout.close()
-    errors = process.stderr.read()
-    return SimpleNamespace(line=line, code=process.wait(timeout=60), errors=errors)
-
-
-def test_a_closed_output_ends_a_run_that_can_be_resumed(headed):
-    assert headed.line == "run: epochs 1 to 2\n"
-    assert headed.errors == ("train.py: error: the output was closed; "
-                             "the same command with --resume goes on\n")
-    assert headed.code == 1
-    assert len(run("--epochs", 2, "--resume")) == 2
 
 
 @contextlib.contextmanager

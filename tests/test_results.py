@@ -299,7 +299,7 @@ def test_a_reason_is_at_most_150_characters(left_out):
     Path("runs/hostile").mkdir(parents=True)
     torch.save(Bomb(), "runs/hostile/checkpoint.pt")  # of which torch has much to say
     (line,) = left_out()
-    assert len(line.partition(" left out: ")[2]) == 150
+    assert len(line.partition(" of train.py: ")[2]) == 150
 
 
 def test_a_hostile_checkpoint_runs_no_code(left_out):

@@ -32,30 +32,52 @@ def run_until(function: str, *flags, of=train) -> None:
 # The same bits and curves
 
 
+FLAGS = ["--augment", "--dropout=0.5", "--hidden=10", "--lr=1", "--seed=3"]
+
+
 @pytest.fixture(scope="module")
-def runs(data_dir, tmp_path_factory) -> SimpleNamespace:
-    """The directories of an uninterrupted run and of one that was stopped twice: by SIGKILL, and
-    after an epoch was logged but before it was saved."""
-    home = tmp_path_factory.mktemp("runs")
+def stopped(data_dir, tmp_path_factory) -> SimpleNamespace:
+    """Two processes that were stopped: killed/ after its second line; and unheard/, whose output
+    nobody reads, as in `train.py | true`. They start at once, since a start takes seconds."""
+    home = tmp_path_factory.mktemp("stopped")
     (home / "data").symlink_to(data_dir)
-    flags = ["--augment", "--dropout=0.5", "--hidden=10", "--lr=1", "--seed=3"]
-    process = start(*flags, "--epochs=100000", "--log-dir=stopped", cwd=home)
-    for line in process.stdout:
+    unheard = start(*FLAGS, "--epochs=2", "--log-dir=unheard", cwd=home)
+    unheard.stdout.close()
+    killed = start(*FLAGS, "--epochs=100000", "--log-dir=killed", cwd=home)
+    for line in killed.stdout:
         if line.startswith("    2 "):
             break
-    process.kill()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, f"it ended before it was killed: {errors}"
+    killed.kill()
+    _, errors = killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL, f"it ended before it was killed: {errors}"
+    errors = unheard.stderr.read()
+    return SimpleNamespace(home=home, unheard_errors=errors, unheard_code=unheard.wait(timeout=60))
 
-    done = len(checkpoint(home / "stopped")["history"])
-    flags += [f"--epochs={done + 2}", f"--data-dir={home / 'data'}"]
-    stopped = [*flags, f"--log-dir={home / 'stopped'}", "--resume"]
+
+def test_a_closed_output_is_one_line_and_code_1(stopped):
+    assert stopped.unheard_errors == ("train.py: error: the output was closed; "
+                                      "the same command with --resume goes on\n")
+    assert stopped.unheard_code == 1
+
+
+def test_a_run_with_a_closed_output_is_resumed(stopped, monkeypatch):
+    monkeypatch.chdir(stopped.home)
+    assert len(run(*FLAGS, "--epochs=2", "--resume", log_dir="unheard")) == 2
+
+
+@pytest.fixture(scope="module")
+def runs(stopped) -> SimpleNamespace:
+    """The directories of an uninterrupted run and of one that was stopped twice: by SIGKILL, and
+    after an epoch was logged but before it was saved."""
+    killed, whole = stopped.home / "killed", stopped.home / "whole"
+    done = len(checkpoint(killed)["history"])
+    flags = [*FLAGS, f"--epochs={done + 2}", f"--data-dir={stopped.home / 'data'}"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Died):
         patch.setattr(train, "save_checkpoint", die)
-        train.main(stopped)
-    train.main(stopped)
-    train.main([*flags, f"--log-dir={home / 'whole'}"])
-    return SimpleNamespace(stopped=home / "stopped", whole=home / "whole", done=done)
+        train.main([*flags, f"--log-dir={killed}", "--resume"])
+    train.main([*flags, f"--log-dir={killed}", "--resume"])
+    train.main([*flags, f"--log-dir={whole}"])
+    return SimpleNamespace(stopped=killed, whole=whole, done=done)
 
 
 def test_an_epochs_line_is_shown_when_the_epoch_ends(runs):
