@@ -145,6 +145,17 @@ def plain_run(data_dir, tmp_path_factory) -> SimpleNamespace:
                            printed=printed.getvalue().splitlines())
 
 
+def draw_nothing(monkeypatch) -> None:
+    """Let no run show its start and its end: most of a short one's time, and nobody looks."""
+    monkeypatch.setattr(train, "log_start", lambda *_: None)
+    monkeypatch.setattr(train, "log_end", lambda *_: None)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    draw_nothing(monkeypatch)
+
+
 def dictate_losses(monkeypatch, **losses: list[float]) -> None:
     """Let train.py learn nothing and find the losses that are listed for a split, one an epoch.
 
@@ -170,8 +181,7 @@ def dictate_losses(monkeypatch, **losses: list[float]) -> None:
     monkeypatch.setattr(train, "load_splits", lambda *_: splits)
     monkeypatch.setattr(train, "train_epoch", train_epoch)
     monkeypatch.setattr(train, "evaluate", evaluate)
-    for pictures in "log_start", "log_end":  # they take a third of a second, and nobody looks
-        monkeypatch.setattr(train, pictures, lambda *_: None)
+    draw_nothing(monkeypatch)
 
 
 def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:

@@ -372,7 +372,8 @@ def serve(directory: Path) -> http.server.ThreadingHTTPServer:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    quick_to_shut_down = 0.01  # seconds
+    threading.Thread(target=server.serve_forever, args=[quick_to_shut_down], daemon=True).start()
     return server
 
 
@@ -409,6 +410,20 @@ def test_a_download_says_that_it_takes_place(ask, tmp_path, capsys):
         torchvision_download(tmp_path / "scratch")
     server.shutdown()
     assert "downloading Fashion-MNIST\n" in capsys.readouterr().err
+
+
+def test_what_torchvision_prints_stays_out_of_the_output(tmp_path, monkeypatch, capsys):
+    """The output may be piped, as in the README; an older torchvision prints what it downloads."""
+
+    class OlderFashionMNIST:
+        raw_folder = "raw"
+
+        def __init__(self, *_, **__):
+            print("Downloading http://somewhere")
+
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST", OlderFashionMNIST)
+    torchvision_download(tmp_path)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_silent_server_is_given_up(ask, tmp_path, monkeypatch):

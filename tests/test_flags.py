@@ -8,6 +8,7 @@ import torch
 import train
 from conftest import EXPERIMENTS, ROOT, checkpoint, run
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 DEFAULTS = {"init": "default", "augment": False, "dropout": 0.0, "depth": 1, "hidden": 100,
             "epochs": 20, "batch_size": 128, "lr": 0.2, "patience": 2, "seed": 0}
 

@@ -247,6 +247,14 @@ def test_a_folder_without_runs_is_said_to_have_none(left_out):
     assert left_out() == ["results.py: error: there is no run in runs; train.py makes one"]
 
 
+def test_an_older_run_may_lack_a_flag_of_the_study(table):
+    path = save_run("runs/vanilla")
+    content = torch.load(path, weights_only=True)
+    del content["settings"]["depth"]
+    torch.save(content, path)
+    assert column(table(), "run") == ["vanilla"]
+
+
 # What is left out
 
 

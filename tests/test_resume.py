@@ -13,6 +13,8 @@ from torch import serialization
 import train
 from conftest import Bomb, checkpoint, dictate_losses, logged, run, start
 
+pytestmark = pytest.mark.usefixtures("no_pictures")  # but the runs of fixtures have all
+
 
 class Died(Exception):
     """Raised where a run is to end unexpectedly."""
@@ -287,6 +289,11 @@ def test_a_checkpoint_cut_short_is_refused(refusal):
     path = Path("run/checkpoint.pt")
     path.write_bytes(path.read_bytes()[:-1])
     assert refusal() == DAMAGED
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(refusal):
+    Path("run/checkpoint.pt").mkdir(parents=True)
+    assert refusal() == "train.py: error: run/checkpoint.pt: Is a directory"
 
 
 def test_a_checkpoint_of_another_network_is_refused(refusal, monkeypatch):

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 import train
-from conftest import EXPERIMENTS, checkpoint, dictate_losses, logged, run
+from conftest import EXPERIMENTS, checkpoint, dictate_losses, draw_nothing, logged, run
 from model import MLP
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 PARAMETERS = ["hidden.0.weight", "hidden.0.bias", "output.weight", "output.bias"]
 MEASURED = ["train_clean", "val", "test", "mirrored"]
 
@@ -325,6 +326,7 @@ def batches(data_dir, tmp_path_factory) -> dict[str, list[list]]:
     runs = EXPERIMENTS | {f"seed {seed}": [f"--seed={seed}"] for seed in (1, 2, 3)}
     where = [f"--data-dir={home / 'data'}", "--hidden=5", "--epochs=2", "--batch-size=512"]
     with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
         patch.setattr(train, "train_epoch", look)
         patch.setattr(train, "evaluate", lambda *_: (1.0, 0.5))
         for name, flags in runs.items():
