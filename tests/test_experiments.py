@@ -2,7 +2,6 @@
 
 import fnmatch
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -241,12 +240,3 @@ def test_it_has_line_ends_of_unix():
 
 def test_it_can_be_executed():
     assert SCRIPT.stat().st_mode & 0o111 == 0o111
-
-
-def test_the_gate_runs_the_readmes_commands_for_the_tests():
-    commands = [line for line in README if re.match(r"(python3 -m venv|\S*python -m pytest)", line)]
-    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert len(commands) >= 2
-    for command in commands:
-        found = any(line.startswith(command) for line in gate)
-        assert found, f".ci/run lacks {command}"

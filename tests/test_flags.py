@@ -70,6 +70,7 @@ NAMES = {
     "zero-lr0.1234567-seed3": ["--seed=3", "--lr=0.1234567", "--init=zero"],
     "vanilla-dropout0.55": ["--dropout=0.55"],
     "vanilla-batch-size5": ["--batch-size=5"],
+    "vanilla-hidden1-seed1": ["--seed=1", "--hidden=1"],
     "vanilla-depth20-hidden50-patience1000": ["--patience=1000", "--hidden=50", "--depth=20"],
     "kaiming": ["--init=kaiming", "--epochs=9", "--threads=2", "--device=cpu:0", "--resume"],
 }

@@ -243,6 +243,12 @@ def test_inputs_are_shown_once_at_the_start(events):
     assert steps(events["inputs"]) == [0]
 
 
+@pytest.mark.parametrize("tag", ["inputs", "filters", "weights/output.weight"])
+def test_a_run_begun_with_resume_shows_its_start_too(tag):
+    run("--epochs=1", "--hidden=5", "--resume")
+    assert steps(logged("run")[tag])[0] == 0
+
+
 def test_inputs_are_images_as_the_network_sees_them(events, splits):
     """Augmented, if it is trained so, and the same 64 for all runs of a seed."""
     variants = make_variants(splits["train"][0])

@@ -96,6 +96,12 @@ def test_the_last_line_but_one_sums_up(plain_run):
         f"test accuracy {last['accuracy/test']:.4f}, mirrored {last['accuracy/mirrored']:.4f}")
 
 
+def test_the_last_epoch_is_summed_up_though_it_is_not_the_best(monkeypatch, capsys):
+    dictate_losses(monkeypatch, train=[3, 1, 2])
+    run("--epochs", 3)
+    assert capsys.readouterr().out.splitlines()[-2].startswith("train loss 2.0000, ")
+
+
 def test_the_hint_is_a_command_for_the_shell(plain_run):
     text, _, command = plain_run.printed[-1].partition(": ")
     assert text == "see it"

@@ -1,13 +1,21 @@
 """What the README shows is what the program does."""
 
+import os
 import re
 import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from torchvision.datasets import FashionMNIST
 
+import download
+import results
 import train
-from conftest import EXPERIMENTS, ROOT, run
+from conftest import EXPERIMENTS, ROOT, logged, run
+from model import MLP
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"python train\.py([^`\n#…]*)", README)) - {" --help"})
@@ -60,12 +68,76 @@ def test_the_readme_shows_the_titles_of_the_screen(capsys):
     assert f"\n{upper_titles}\n{titles}\n" in README
 
 
-def test_the_readmes_lines_classify_a_picture_of_ones_own(capsys):
+def test_the_readme_shows_the_titles_of_the_table(plain_run, capsys):
+    results.main([str(plain_run.directory)])
+    titles = capsys.readouterr().out.splitlines()[0]
+    assert f"\n{titles}\n" in README
+
+
+def test_the_readme_names_the_directory_for_files_saved_by_hand():
+    raw = download.DEFAULT_DATA_DIR / "FashionMNIST" / "raw"
+    assert f"in\n  `{raw.relative_to(ROOT)}`" in README
+
+
+def test_the_readme_names_only_tags_that_tensorboard_shows(plain_run):
+    lines = README[README.index("| tag |"):].split("\n\n")[0].splitlines()[2:]
+    names = [name for line in lines for name in re.findall("`(.*?)`", line.split("|")[1])]
+    shown = logged(plain_run.directory)
+    unknown = [name for name in names  # loss/train; weights/…; or a split alone: val
+               if not any(tag.startswith(name.rstrip("…")) or tag.endswith(f"/{name}")
+                          for tag in shown)]
+    assert unknown == []
+
+
+# The README's programs
+
+
+@pytest.fixture
+def answers(capsys) -> tuple[list[str], list[str]]:
+    """What look.py prints about a grey picture, line by line, and what the network answers."""
     run("--epochs", 1, log_dir="runs/xavier")
-    Image.new("RGB", (300, 400), "white").save("garment.png")
     capsys.readouterr()
+    Image.new("RGB", (300, 400), (102, 102, 102)).save("garment.png")
     (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(compile(lines, "README.md", "exec"), {})
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in printed][8:] == ["Bag", "Ankle"]
-    assert sum(float(line.split()[0]) for line in printed) == pytest.approx(1, abs=0.01)
+    model = MLP()
+    model.load_state_dict(torch.load("runs/xavier/checkpoint.pt", weights_only=True)["model"])
+    probabilities = model(torch.full((1, 28, 28), 0.4)).softmax(dim=1).flatten().tolist()
+    return capsys.readouterr().out.splitlines(), [f"{p:.3f}" for p in probabilities]
+
+
+def test_look_py_names_each_class_in_its_order(answers):
+    printed, _ = answers
+    assert [line.split(" ", 1)[1] for line in printed] == FashionMNIST.classes
+
+
+def test_look_py_shows_the_networks_probabilities(answers):
+    printed, expected = answers
+    assert [line.split(" ", 1)[0] for line in printed] == expected
+
+
+def test_the_line_of_an_exercise_counts_the_different_units(capsys):
+    run("--epochs", 1, "--hidden", 7, log_dir="exercises/equal")
+    (line,) = re.findall('python -c "(import torch; .*)"`', README)
+    capsys.readouterr()
+    exec(line, {})
+    assert capsys.readouterr().out == "7\n"
+
+
+def shell(command: str, **environment: str) -> list[str]:
+    """Return how a command of the README calls experiments.sh: RUNS and arguments, sorted."""
+    Path("experiments.sh").write_text('#!/bin/sh\necho "$RUNS $*"\n')
+    Path("experiments.sh").chmod(0o755)
+    done = subprocess.run(["sh", "-c", command], env=os.environ | environment, text=True,
+                          stdout=subprocess.PIPE, timeout=60)
+    return sorted(done.stdout.splitlines())
+
+
+def test_many_seeds_are_ten_seeds_each_in_its_directory():
+    (command,) = re.findall(r"^seq .*", README, re.MULTILINE)
+    assert shell(command) == [f"seeds/{seed} --seed {seed}" for seed in range(10)]
+
+
+def test_a_job_of_slurm_trains_the_seed_of_its_number():
+    (command,) = re.findall("^sbatch --array=0-9 --wrap '(.*)'", README, re.MULTILINE)
+    assert shell(command, SLURM_ARRAY_TASK_ID="8") == ["seeds/8 --seed 8"]

@@ -21,12 +21,14 @@ def save_run(directory, *flags, number: float = 0.5, epochs: int = 2, asked: int
              **more_settings) -> Path:
     """Save a checkpoint as train.py does after so many epochs; return its path.
 
-    Its last numbers are number + 0.01 for loss/train, number + 0.02 for the next column, ...
+    Its last numbers are number + 0.01 for loss/train, number + 0.02 for the next column, ...; the
+    ones before are by turns much higher and much lower.
     asked: the --epochs of the run, 0 if they have all been trained.
     """
     args = train.parse_args([f"--epochs={asked or epochs}", "--log-dir=none", *flags])
     last = {column: number + i / 100 for i, column in enumerate(COLUMNS, start=1)}
-    history = [dict.fromkeys(COLUMNS, 99.0)] * (epochs - 1) + [last | {"loss/val": 7.0}]
+    history = [dict.fromkeys(COLUMNS, 99.0 * (-1) ** i) for i in range(epochs - 1)]
+    history.append(last | {"loss/val": 7.0})
     path = Path(directory, "checkpoint.pt")
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"settings": args.settings | more_settings, "history": history}, path)
@@ -82,7 +84,7 @@ def test_a_real_run_shows_its_last_numbers(plain_run, table):
 
 @pytest.mark.parametrize("title", COLUMNS)
 def test_a_column_shows_the_number_after_the_last_epoch(title, table):
-    save_run("runs/vanilla", number=0.3)
+    save_run("runs/vanilla", number=0.3, epochs=3)
     assert column(table(), title) == [f"{0.31 + COLUMNS.index(title) / 100:.4f}"]
 
 

@@ -207,6 +207,12 @@ def test_an_epoch_is_in_tensorboard_and_on_disk_before_saved(monkeypatch):
     assert calls == ["events flushed", "whole on disk", "moved to run/checkpoint.pt"] * 2
 
 
+def test_an_epochs_line_says_that_it_is_saved(capsys):
+    run_until("save_checkpoint", "--epochs", 1)
+    *_, titles = capsys.readouterr().out.splitlines()
+    assert titles.startswith("epoch"), "there is a line of an epoch that was never saved"
+
+
 def test_a_checkpoint_is_written_beside_its_place(monkeypatch):
     sources = []
 

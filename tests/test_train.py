@@ -287,9 +287,9 @@ def rates(*flags, epochs: int) -> list[float]:
     pytest.param(2, [1, 2, 2, 2, 2], [0.2] * 4 + [0.02], id="a third epoch without a low"),
     pytest.param(2, [1, 2, 2, 0.9, 2, 2, 2], [0.2] * 7, id="a new low begins the count anew"),
     pytest.param(2, [1] * 8, [0.2] * 4 + [0.02] * 3 + [0.002], id="the same is no low, twice"),
-    pytest.param(2, [1, *[0.99995] * 4], [0.2] * 4 + [0.02], id="0.005 % lower is no new low"),
-    pytest.param(2, [1, 2, 2, 0.9998, 2], [0.2] * 5, id="0.02 % lower is a new low"),
-    pytest.param(0, [1, 2, 2], [0.2, 0.2, 0.02], id="patience 0"),
+    pytest.param(2, [10, *[9.9995] * 4], [0.2] * 4 + [0.02], id="0.005 % lower is no new low"),
+    pytest.param(2, [0.1, 2, 2, 0.09998, 2], [0.2] * 5, id="0.02 % lower is a new low"),
+    pytest.param(0, [1] * 6, [0.2, 0.2, 0.02, 2e-3, 2e-4, 2e-5], id="patience 0, again and again"),
     pytest.param(1, [1, 2, 2, 2], [0.2] * 3 + [0.02], id="patience 1"),
     pytest.param(1000, [1] * 9, [0.2] * 9, id="patience 1000 keeps the rate"),
 ])

@@ -1,0 +1,90 @@
+"""What .ci/run promises: it runs the README's commands, and it fails if anything fails."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from conftest import ROOT
+
+GATE = ROOT / ".ci" / "run"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+(HASH,) = re.findall("[0-9a-f]{40}", GATE.read_text(encoding="utf-8"))
+FAKE_COMMAND = """#!/bin/sh
+# Notes that it is called, and fails if it is the call number $FAIL_AT. Code is the riddle's.
+echo "$(basename "$0") $*" >> calls
+[ "$1" = -c ] && echo "$HASH"
+[ "$FAIL_AT" != "$(wc -l < calls | tr -d ' ')" ]
+"""
+CALLS = ["shellcheck experiments.sh .ci/run", "python3 -m venv .venv",
+         "pip install -r requirements.txt", "python -m pytest", "pip install -q ruff==",
+         "ruff check .", "python download.py", "python -c the riddle", "python -m pytest -m slow"]
+
+
+@pytest.fixture
+def gate(home, monkeypatch):
+    """A function that runs the gate with commands that do nothing; it returns code and calls."""
+    (home / ".ci").mkdir()
+    shutil.copy(GATE, home / ".ci")
+    (home / "README.md").write_text("python -c the riddle\n")
+    for directory, names in {"bin": ["shellcheck", "python3"],
+                             ".venv/bin": ["pip", "python", "ruff"]}.items():
+        (home / directory).mkdir(parents=True)
+        for name in names:
+            (home / directory / name).write_text(FAKE_COMMAND)
+            (home / directory / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home / 'bin'}:{os.environ['PATH']}")
+
+    def run_gate(fail_at: int = 0, answer: str = HASH) -> SimpleNamespace:
+        environment = os.environ | {"FAIL_AT": str(fail_at), "HASH": answer}
+        done = subprocess.run([home / ".ci" / "run"], env=environment, timeout=60)
+        return SimpleNamespace(code=done.returncode, calls=Path("calls").read_text().splitlines())
+
+    return run_gate
+
+
+def test_the_gate_checks_and_tests_everything(gate):
+    done = gate()
+    shortened = [call[:len(expected)] for call, expected in zip(done.calls, CALLS, strict=True)]
+    assert shortened == CALLS  # whatever version of ruff
+    assert done.code == 0
+
+
+@pytest.mark.parametrize("number", range(1, len(CALLS) + 1), ids=lambda n: CALLS[n - 1])
+def test_the_gate_ends_where_something_fails(number, gate):
+    done = gate(fail_at=number)
+    assert len(done.calls) == number
+    assert done.code != 0
+
+
+def test_the_gate_fails_if_the_riddles_line_prints_another_hash(gate):
+    done = gate(answer=HASH[::-1])
+    assert done.code != 0
+
+
+def test_the_readme_announces_the_hash_that_the_gate_expects():
+    assert f"`{HASH[:8]}…`, as this line prints" in README
+
+
+@pytest.mark.parametrize("beginning", ["python3 -m venv", "python -m pytest"])
+def test_the_gate_runs_the_readmes_command(beginning):
+    (command,) = re.findall(f"^{beginning}.*", README, re.MULTILINE)
+    lines = GATE.read_text(encoding="utf-8").splitlines()
+    assert any(line.startswith(command) for line in lines), f".ci/run lacks {command}"
+
+
+# What the gate installs, and what it leaves out unless it is asked
+
+
+@pytest.mark.parametrize("package", ["torch", "torchvision", "tensorboard", "pytest"])
+def test_the_requirements_contain(package):
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert package in [re.match("[a-z]*", line).group() for line in lines]
+
+
+def test_the_slow_tests_run_only_if_they_are_asked_for(pytestconfig):
+    assert "not slow" in pytestconfig.getini("addopts")
