@@ -99,6 +99,13 @@ def test_images_are_bytes_and_labels_are_whole_numbers():
     assert [images.dtype, labels.dtype] == [torch.uint8, torch.int64]
 
 
+def test_reading_the_data_set_warns_of_nothing(recwarn):
+    torch.set_warn_always(True)  # else torch warns once in a process
+    data.load_splits()
+    torch.set_warn_always(False)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_the_data_set_is_looked_for_where_the_caller_says():
     data.load_splits(Path("elsewhere"))
     data.find_dataset.assert_called_once_with(Path("elsewhere"))
@@ -112,7 +119,7 @@ def test_the_data_set_is_looked_for_in_datasets_by_default():
 # The splits.
 
 
-def test_there_are_five_splits(splits):
+def test_the_data_set_has_five_splits(splits):
     assert set(SPLITS) <= set(splits)
 
 

@@ -128,7 +128,7 @@ def test_the_hash_of_each_file_is_the_official_one(name):
     assert STATED_HASHES[name] == OFFICIAL_HASHES[name]
 
 
-def test_there_are_four_files():
+def test_the_data_set_is_four_files():
     assert set(STATED_HASHES) == set(OFFICIAL_HASHES)
 
 
@@ -136,7 +136,7 @@ def test_there_are_four_files():
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_all_four_are_found_in_each_place(place, monkeypatch):
+def test_all_four_files_are_found_in_each_place(place, monkeypatch):
     allow_downloads(monkeypatch)
     put(place)
     assert wrong_files(download.find_dataset(Path("data"))) == []
@@ -223,7 +223,7 @@ def test_files_that_are_there_are_not_written_again(monkeypatch):
     assert written == [IMAGES]
 
 
-def test_files_are_moved_to_their_names_from_beside(monkeypatch):
+def test_a_file_is_written_beside_and_moved_to_its_name(monkeypatch):
     """Within a directory, a move is one act: the name has the whole file or none."""
     put("package")
     monkeypatch.setattr(os, "replace", Mock(wraps=os.replace))
@@ -322,7 +322,7 @@ def test_a_damaged_file_is_not_overwritten(damage, monkeypatch):
 
 
 @each_file
-def test_each_of_the_four_is_verified(name):
+def test_each_of_the_four_files_is_verified(name):
     put("raw", SMALL | {name: SMALL[name][:-1]})
     assert str(RAW / name) in refusal(download)
 
@@ -623,7 +623,7 @@ def test_a_file_in_home_is_refused_as_a_directory(home):
         download.parse_directory("~/file")
 
 
-def test_a_tilde_stands_for_home(home):
+def test_parse_directory_expands_a_tilde(home):
     assert download.parse_directory("~/fashion") == home / "fashion"
 
 

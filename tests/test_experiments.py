@@ -74,12 +74,12 @@ def test_each_experiment_has_its_flags(number, name, place):
     assert calls[number] == calls_by()[number]
 
 
-def test_the_table_comes_last_and_nothing_else(place):
+def test_the_table_comes_after_the_five_experiments(place):
     calls = sh(place / "experiments.sh").calls
     assert calls[5:] == ["~/bin/python3 ~/the study/results.py runs"]
 
 
-def test_the_script_ends_with_0_and_prints_nothing_itself(place):
+def test_experiments_sh_ends_with_0_and_prints_nothing_itself(place):
     done = sh(place / "experiments.sh")
     assert done.output == ""
     assert done.errors == ""
@@ -97,12 +97,12 @@ def test_an_argument_with_a_space_stays_one(home, place):
     assert calls[:5] == ["my data"] * 5
 
 
-def test_runs_is_the_directory_of_the_runs(place):
+def test_the_variable_RUNS_is_the_directory_of_the_runs(place):
     done = sh(place / "experiments.sh", RUNS="seeds/no 1")
     assert done.calls == calls_by(runs="seeds/no 1")
 
 
-def test_a_space_in_runs_makes_no_more_arguments(home, place):
+def test_a_space_in_RUNS_makes_no_more_arguments(home, place):
     make_python(home / "bin" / "python3", '#!/bin/sh\n[ "$1" = -c ] || echo $# >> calls\n')
     usual = sh(place / "experiments.sh").calls
     assert sh(place / "experiments.sh", RUNS="no 1").calls == usual * 2  # the calls add up
@@ -120,14 +120,14 @@ def test_what_each_experiment_sets_is_refused(argument, place):
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-def test_a_run_that_fails_ends_it(number, place):
+def test_a_run_that_fails_ends_experiments_sh(number, place):
     done = sh(place / "experiments.sh", FAIL_AT=str(number))
     assert len(done.calls) == number
     assert done.code == 1
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_is_the_comment_at_the_scripts_head(flag, place):
+def test_help_of_experiments_sh_is_the_comment_at_its_head(flag, place):
     done = sh(place / "experiments.sh", flag)
     head = [line[2:] for line in SCRIPT.read_text(encoding="utf-8").splitlines()[1:9]]
     assert done.output.splitlines() == head
@@ -135,7 +135,7 @@ def test_help_is_the_comment_at_the_scripts_head(flag, place):
     assert done.calls == []
 
 
-def test_help_tells_its_four_uses(place):
+def test_help_of_experiments_sh_tells_its_four_uses(place):
     output = sh(place / "experiments.sh", "--help").output
     for use in "./experiments.sh  ", "./experiments.sh --epochs 40", "RUNS=", "PYTHON=":
         assert use in output
@@ -144,22 +144,22 @@ def test_help_tells_its_four_uses(place):
 # Where it is started from
 
 
-def test_it_can_be_started_by_sh(place):
+def test_experiments_sh_can_be_started_by_sh(place):
     assert sh("sh", place / "experiments.sh").calls == calls_by()
 
 
-def test_it_can_be_started_beside_its_scripts(place, monkeypatch):
+def test_experiments_sh_can_be_started_beside_train_py(place, monkeypatch):
     monkeypatch.chdir(place)
     make_python(place / "bin" / "python3")
     assert sh("./experiments.sh").calls == calls_by(python="~/the study/bin/python3")
 
 
-def test_it_can_be_started_through_a_link(place):
+def test_experiments_sh_can_be_started_through_a_link(place):
     Path("link").symlink_to(place / "experiments.sh")
     assert sh("./link").calls == calls_by()
 
 
-def test_a_copy_of_the_script_runs_beside_train_py(home):
+def test_a_copy_of_experiments_sh_runs_beside_train_py(home):
     """Job schedulers run a copy in a directory of their own."""
     make_python(home / "bin" / "python3")
     (home / "spool").mkdir()
@@ -211,7 +211,7 @@ def test_a_venv_with_torch_precedes_python3(home, place):
     assert sh(place / "experiments.sh").calls == ["~/the study/.venv/bin/python"] * 6
 
 
-def test_without_torch_it_says_how_to_install_it(home, place):
+def test_without_torch_experiments_sh_says_how_to_get_it(home, place):
     make_python(home / "bin" / "python3", NO_TORCH)
     done = sh(place / "experiments.sh")
     assert done.code == 1
@@ -224,7 +224,7 @@ def test_without_torch_it_says_how_to_install_it(home, place):
 # What keeps it running elsewhere
 
 
-def test_git_keeps_its_line_ends_also_on_windows():
+def test_git_keeps_the_scripts_line_ends_on_windows():
     """With \\r\\n, no shell runs it."""
     attributes = []
     for line in (ROOT / ".gitattributes").read_text().splitlines():
@@ -234,9 +234,9 @@ def test_git_keeps_its_line_ends_also_on_windows():
     assert "eol=lf" in attributes
 
 
-def test_it_has_line_ends_of_unix():
+def test_experiments_sh_has_line_ends_of_unix():
     assert SCRIPT.read_bytes().count(b"\r") == 0
 
 
-def test_it_can_be_executed():
+def test_experiments_sh_can_be_executed():
     assert SCRIPT.stat().st_mode & 0o111 == 0o111

@@ -14,7 +14,7 @@ DEFAULTS = {"init": "default", "augment": False, "dropout": 0.0, "depth": 1, "hi
 
 
 @pytest.mark.parametrize("flag", DEFAULTS)
-def test_defaults_are_those_of_the_study(flag):
+def test_the_flags_have_the_defaults_of_the_study(flag):
     assert train.parse_args([]).settings[flag] == DEFAULTS[flag]
 
 
@@ -88,7 +88,7 @@ def test_a_run_goes_into_the_directory_of_that_name():
 
 
 @pytest.mark.parametrize("flag", ["--log-dir", "--data-dir"])
-def test_a_tilde_is_the_home_directory(flag, home):
+def test_a_tilde_in_a_flag_is_the_home_directory(flag, home):
     args = train.parse_args([f"{flag}=~/x"])
     assert {"--log-dir": args.log_dir, "--data-dir": args.data_dir}[flag] == home / "x"
 
@@ -210,7 +210,7 @@ def test_a_device_that_does_not_work_is_refused(device, error_of):
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, AssertionError, ImportError])
-def test_the_reason_is_the_first_sentence_of_pytorch(kind, error_of, monkeypatch):
+def test_the_reason_against_a_device_is_one_sentence(kind, error_of, monkeypatch):
     def ones(*_, device):
         raise kind("Found no driver on your system. Please check that\nyou have one.\nAnd so on.")
 

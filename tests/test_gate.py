@@ -81,7 +81,7 @@ def test_the_gate_runs_the_readmes_command(beginning):
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision", "tensorboard", "pytest"])
-def test_the_requirements_contain(package):
+def test_the_requirements_contain_each_package(package):
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert package in [re.match("[a-z]*", line).group() for line in lines]
 

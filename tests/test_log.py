@@ -389,14 +389,14 @@ def test_a_mistakes_words_tell_how_sure_the_network_was(show_mistakes):
 
 
 @pytest.mark.parametrize("predicted", range(1, 10), ids=CLASSES[1:])
-def test_the_words_fit_below_their_picture(predicted):
+def test_a_mistakes_words_fit_below_its_picture(predicted):
     """They end before the right and the lower edge, which would cut them off."""
     words = caption(predicted, 0, 0.999)
     right_and_lower_edge = [int(words[:, -1].max()), int(words[-1].max())]
     assert right_and_lower_edge == [0, 0]
 
 
-def test_different_words_look_different():
+def test_words_of_other_mistakes_look_different():
     looks = {caption(true, predicted, 0.9).numpy().tobytes()
              for true in range(10) for predicted in range(10)}
     assert len(looks) == 100
@@ -434,7 +434,7 @@ def test_confusion_matrices_are_shown_where_a_run_ends(events, split):
 
 
 @both_splits
-def test_rows_are_true_classes_and_columns_answers(events, splits, last_model, split):
+def test_confusion_rows_are_true_classes_columns_answers(events, splits, last_model, split):
     predicted, _ = answers(last_model, *splits[split])
     expected = [[0] * 10 for _ in range(10)]
     for true, answer in zip(splits[split][1].tolist(), predicted):
@@ -448,14 +448,14 @@ def test_confusion_matrices_count_every_image(events, split):
 
 
 @both_splits
-def test_the_diagonal_is_the_accuracy(events, history, split):
+def test_the_diagonal_of_a_confusion_matrix_is_the_accuracy(events, history, split):
     """So the matrix was counted in evaluation mode, without dropout."""
     right = sum(counts(events, split)[label][label] for label in range(10))
     assert right / 300 == pytest.approx(history[-1][f"accuracy/{split}"])
 
 
 @both_splits
-def test_the_rows_have_names_and_the_columns_numbers(events, split):
+def test_confusion_rows_have_names_and_columns_numbers(events, split):
     titles, *rows = table(events[f"confusion_matrix/{split}/text_summary"], 12)
     assert titles[1:] == [str(label) for label in range(10)]
     assert [row[0] for row in rows] == [f"{label} {name}" for label, name in enumerate(CLASSES)]
@@ -466,7 +466,7 @@ def test_the_corner_of_a_confusion_matrix_tells_what_is_what(events):
     assert titles[0] == "true \\ predicted"
 
 
-def test_a_network_answers_with_all_units_at_the_end(splits):
+def test_log_end_switches_dropout_off(splits):
     model = MLP(dropout=0.9).train()
     settings = {"init": "default", "augment": False, "dropout": 0.9}
     with log.SummaryWriter("run") as writer:
@@ -489,7 +489,7 @@ def test_each_setting_is_shown(events, setting, value):
     assert dict(table(events["settings/text_summary"], 5))[setting] == value
 
 
-def test_the_settings_are_those_of_the_start(events):
+def test_settings_are_shown_as_they_were_at_each_start(events):
     """The run was resumed to become longer."""
     epochs = {step: dict(table(events["settings/text_summary"], step))["epochs"] for step in (0, 5)}
     assert epochs == {0: "5", 5: "12"}
@@ -501,7 +501,7 @@ def test_the_settings_are_those_of_the_start(events):
     [("device", "cpu"), ("threads", "1"), ("Python", platform.python_version()),
      ("torch", torch.__version__), ("torchvision", torchvision.__version__)],
     ids=["device", "threads", "Python", "torch", "torchvision"])
-def test_what_the_last_digits_depend_on_is_shown(events, what, value, step):
+def test_device_threads_and_versions_are_shown(events, what, value, step):
     assert dict(table(events["settings/text_summary"], step))[what] == value
 
 
@@ -513,7 +513,7 @@ def test_the_number_of_threads_is_the_one_that_was_asked_for(monkeypatch):
 
 @pytest.mark.parametrize(
     "tag", ["settings", "confusion_matrix/test", "confusion_matrix/mirrored"])
-def test_tables_are_markdown(events, tag):
+def test_tables_in_tensorboard_are_markdown(events, tag):
     """Below the titles is a rule of dashes, in as many columns."""
     (text,) = events[f"{tag}/text_summary"][-1][1].string_val
     titles, rule, *rows = text.decode().splitlines()

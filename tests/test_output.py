@@ -14,6 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 import data
+import download
 import train
 from conftest import ROOT, checkpoint, dictate_losses, logged, run
 from model import MLP
@@ -21,7 +22,7 @@ from model import MLP
 # The lines of the plain run: a title, two of headers, one for each of 4 epochs, and two at the end.
 
 
-def test_the_first_line_names_the_directory_and_epochs(plain_run):
+def test_the_first_line_names_the_runs_directory_and_epochs(plain_run):
     assert plain_run.printed[0] == f"{plain_run.directory}: epochs 1 to 4"
 
 
@@ -32,7 +33,7 @@ def test_a_resumed_run_names_the_epochs_to_come(capsys):
     assert capsys.readouterr().out.splitlines()[0] == "run: epochs 2 to 3"
 
 
-def test_the_header_names_the_columns(plain_run):
+def test_the_titles_name_the_columns_of_an_epochs_line(plain_run):
     expected = "epoch train clean val test test mirrored rate seconds"
     assert plain_run.printed[2].split() == expected.split()
 
@@ -44,7 +45,7 @@ def test_each_number_ends_below_its_title(epoch, plain_run):
         match.end() for match in re.finditer(r"\S+", header)], f"\n{header}\n{row}"
 
 
-def test_losses_and_accuracies_are_headed(plain_run):
+def test_losses_and_accuracies_stand_below_such_titles(plain_run):
     groups, titles = plain_run.printed[1:3]
     assert titles[:groups.index("loss:")].split() == ["epoch"]
     assert titles[:groups.index("accuracy:")].split() == ["epoch", "train", "clean", "val", "test"]
@@ -89,7 +90,7 @@ def test_the_lines_of_epochs_fit_a_terminal(plain_run):
     assert max(len(line) for line in plain_run.printed[1:]) <= 80
 
 
-def test_the_last_line_but_one_sums_up(plain_run):
+def test_the_last_line_but_one_sums_up_the_last_epoch(plain_run):
     last = plain_run.history[-1]
     assert plain_run.printed[-2] == (
         f"train loss {last['loss/train']:.4f}, gap {last['loss/gap']:.4f}, "
@@ -102,7 +103,7 @@ def test_the_last_epoch_is_summed_up_though_it_is_not_the_best(monkeypatch, caps
     assert capsys.readouterr().out.splitlines()[-2].startswith("train loss 2.0000, ")
 
 
-def test_the_hint_is_a_command_for_the_shell(plain_run):
+def test_the_last_line_is_a_command_that_shows_the_run(plain_run):
     text, _, command = plain_run.printed[-1].partition(": ")
     assert text == "see it"
     assert shlex.split(command) == ["tensorboard", "--logdir", str(plain_run.directory.parent)]
@@ -122,12 +123,12 @@ def test_a_loss_that_explodes_ends_the_run(split, loss, monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["train_clean", "test", "mirrored"])
-def test_no_other_loss_ends_the_run(split, monkeypatch):
+def test_only_loss_train_and_loss_val_can_end_a_run(split, monkeypatch):
     dictate_losses(monkeypatch, **{split: [1, float("nan"), 1e9]})
     assert len(run("--epochs", 3)) == 3
 
 
-def test_a_high_loss_does_not_end_the_run(monkeypatch):
+def test_a_loss_just_below_a_million_ends_no_run(monkeypatch):
     dictate_losses(monkeypatch, train=[999_999], val=[999_999])
     assert len(run("--epochs", 1)) == 1
 
@@ -220,6 +221,13 @@ def test_a_directory_below_a_file_is_one_line(log_dir):
     Path("file").touch()
     with pytest.raises(SystemExit, match="^train.py: error: file.*: Not a directory$"):
         run("--epochs", 1, log_dir=log_dir)
+
+
+@pytest.mark.parametrize("program", [train, download], ids=["train.py", "download.py"])
+def test_a_name_that_is_too_long_is_one_line(program):
+    with pytest.raises(SystemExit) as end:
+        program.main([f"--data-dir={'long' * 100}"])
+    assert re.fullmatch(r"\w+\.py: error: .*", end.value.code)
 
 
 def test_a_link_that_leads_nowhere_is_named():

@@ -67,7 +67,7 @@ def column(rows: list[dict], title: str) -> list[str]:
 # The table
 
 
-def test_the_titles_are_markdown(capsys):
+def test_the_table_of_results_has_titles_in_markdown(capsys):
     save_run("runs/vanilla")
     results.main([])
     titles, rule, *_ = capsys.readouterr().out.splitlines()
@@ -88,7 +88,7 @@ def test_a_column_shows_the_number_after_the_last_epoch(title, table):
     assert column(table(), title) == [f"{0.31 + COLUMNS.index(title) / 100:.4f}"]
 
 
-def test_the_order_is_that_of_the_study(table):
+def test_rows_come_in_the_order_of_the_study(table):
     for name, flags in sorted(EXPERIMENTS.items()):  # by the alphabet, zero comes last
         save_run(f"runs/{name}", *flags)
     assert column(table(), "run") == list(EXPERIMENTS)
@@ -156,13 +156,13 @@ def test_the_same_seed_twice_gets_a_row_with_its_path(table):
     assert column(rows, "loss/train") == ["0.4000", "0.3000"]
 
 
-def test_seed_in_the_midst_of_a_name_stays(table):
+def test_seed_in_the_midst_of_a_runs_name_stays(table):
     save_run("runs/a-seed7-again")
     save_run("runs/reseed1")
     assert column(table(), "run") == ["a-seed7-again", "reseed1"]
 
 
-def test_settings_in_another_order_are_the_same(table):
+def test_runs_with_settings_in_another_order_share_a_row(table):
     """So are those of a run whose train.py had its flags in another order."""
     save_run("runs/0/vanilla")
     path = save_run("runs/1/vanilla", "--seed=1")
@@ -205,7 +205,7 @@ def test_a_flag_of_a_learner_is_a_setting_like_others(table):
     assert sorted(column(table(), "run")) == ["vanilla", "vanilla, label_smoothing 0.1"]
 
 
-def test_a_mode_that_is_gone_comes_last(table):
+def test_runs_of_a_mode_that_is_gone_come_last(table):
     save_run("runs/a", init="gone")
     save_run("runs/b", "--init=kaiming")
     assert column(table(), "run") == ["b", "a"]
@@ -214,7 +214,7 @@ def test_a_mode_that_is_gone_comes_last(table):
 # Where it looks
 
 
-def test_the_folder_is_runs_by_default():
+def test_results_are_those_of_runs_by_default():
     save_run("runs/vanilla")
     save_run("elsewhere/zero", "--init=zero")
     assert [row["name"] for row in results.main([])] == ["vanilla"]
@@ -225,7 +225,7 @@ def test_runs_are_found_however_deep(table):
     assert column(table(), "run") == ["vanilla"]
 
 
-def test_a_tilde_is_the_home_directory(home, table):
+def test_a_tilde_in_the_folder_is_the_home_directory(home, table):
     save_run(home / "my runs/vanilla")
     assert column(table("~/my runs"), "run") == ["vanilla"]
 
@@ -272,7 +272,7 @@ def test_an_exploded_run_is_left_out(left_out):
                           "or ended before its first epoch did"]
 
 
-def test_the_others_are_shown_all_the_same(left_out, capsys):
+def test_finished_runs_are_shown_though_others_are_left_out(left_out, capsys):
     save_run("runs/vanilla")
     save_run("runs/short", epochs=1, asked=2)
     with pytest.raises(SystemExit):
@@ -305,7 +305,7 @@ def test_a_damaged_checkpoint_is_left_out(left_out):
     assert line.startswith("results.py: error: runs/damaged left out: ")
 
 
-def test_a_reason_is_at_most_150_characters(left_out):
+def test_the_reason_for_leaving_out_a_run_is_short(left_out):
     Path("runs/hostile").mkdir(parents=True)
     torch.save(Bomb(), "runs/hostile/checkpoint.pt")  # of which torch has much to say
     (line,) = left_out()
@@ -344,13 +344,13 @@ def start_as_program(monkeypatch) -> None:
     runpy.run_path(str(ROOT / "results.py"), run_name="__main__")
 
 
-def test_started_as_a_program_it_prints_the_table(monkeypatch, capsys):
+def test_results_py_prints_the_table(monkeypatch, capsys):
     save_run("runs/vanilla")
     start_as_program(monkeypatch)
     assert "| vanilla | 1 | 2 | 0.5100 |" in capsys.readouterr().out
 
 
-def test_it_needs_no_module_that_only_unix_has(monkeypatch, capsys):
+def test_results_py_needs_no_module_that_only_unix_has(monkeypatch, capsys):
     save_run("runs/vanilla")
     for module in "fcntl", "pwd", "grp", "resource", "termios":
         monkeypatch.setitem(sys.modules, module, None)

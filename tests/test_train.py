@@ -299,7 +299,7 @@ def test_rate_falls_after_patience_plus_1_epochs(patience, val, expected, monkey
 
 
 @pytest.mark.parametrize("split", ["train", "train_clean", "test", "mirrored"])
-def test_no_other_loss_lets_the_rate_fall(split, monkeypatch):
+def test_only_loss_val_lets_the_rate_fall(split, monkeypatch):
     dictate_losses(monkeypatch, **{split: [1, 2, 2, 2, 2, 2]})
     assert rates(epochs=6) == [0.2] * 6
 
