@@ -172,11 +172,11 @@ def flipped_numbers(mirrored: torch.Tensor, images: torch.Tensor) -> list[int]:
     return (mirrored == images.flip(-1)).flatten(1).all(dim=1).nonzero().flatten().tolist()
 
 
-def test_half_of_the_mirrored_images_are_flipped_sideways(splits):
+def test_half_of_split_mirrored_is_flipped_left_to_right(splits):
     assert len(flipped_numbers(splits["mirrored"][0], splits["test"][0])) == 5_000
 
 
-def test_the_other_mirrored_images_are_the_test_images(splits):
+def test_the_other_half_of_split_mirrored_is_as_in_test(splits):
     same = (splits["mirrored"][0] == splits["test"][0]).flatten(1).all(dim=1)
     assert int(same.sum()) == 5_000
 
@@ -185,7 +185,7 @@ def test_mirrored_images_keep_their_labels(splits):
     assert_equal(splits["mirrored"][1], splits["test"][1], "labels of mirrored and of test")
 
 
-def test_the_mirrored_half_is_the_one_of_the_published_numbers(splits):
+def test_the_mirrored_half_is_that_of_the_readmes_numbers(splits):
     """Another half would have other accuracies than the README."""
     flipped = flipped_numbers(splits["mirrored"][0], splits["test"][0])
     assert flipped[:6] == [0, 1, 3, 4, 7, 9]

@@ -124,7 +124,7 @@ def refusal(program, data_dir="data") -> str:
 
 
 @each_file
-def test_the_hash_of_each_file_is_the_official_one(name):
+def test_the_stated_hash_of_each_file_is_the_official_one(name):
     assert STATED_HASHES[name] == OFFICIAL_HASHES[name]
 
 
@@ -162,7 +162,7 @@ def test_nothing_is_downloaded_if_all_files_are_at_hand(monkeypatch):
     assert calls == [0, 0]
 
 
-def test_debian_is_not_asked_if_torchvision_has_the_files(monkeypatch):
+def test_debian_is_not_asked_if_torchvision_downloads(monkeypatch):
     allow_downloads(monkeypatch)
     put("torchvision")
     download.find_dataset(Path("data"))
@@ -199,7 +199,7 @@ def test_packed_files_are_saved_unpacked_in_raw(place, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["raw", "data-dir"])
-def test_nothing_is_written_where_unpacked_files_lie(place):
+def test_nothing_is_written_if_all_files_are_unpacked(place):
     put(place)
     before = sorted(Path("data").rglob("*"))
     download.find_dataset(Path("data"))
@@ -274,7 +274,7 @@ def test_packed_files_on_a_read_only_disk_are_used(place, monkeypatch):
 
 @each_program
 @pytest.mark.parametrize("way", ["torchvision", "Debian"])
-def test_a_download_that_cannot_be_saved_asks_for_a_data_dir(way, program, monkeypatch):
+def test_if_a_download_cannot_be_saved_data_dir_is_the_advice(way, program, monkeypatch):
     allow_downloads(monkeypatch)
     put(way)
     Path("data").mkdir()
@@ -474,7 +474,7 @@ def test_debians_package_is_fetched_and_unpacked(debian, tmp_path):
     assert files(directory) == files(debian)
 
 
-def test_debians_package_stays_in_the_scratch_directory(debian, tmp_path):
+def test_debians_download_leaves_nothing_outside_of_scratch(debian, tmp_path):
     before = set(tmp_path.iterdir())
     directory = fetched(tmp_path / "scratch")
     assert directory.is_relative_to(tmp_path / "scratch")
@@ -617,7 +617,7 @@ def test_a_file_is_refused_as_a_directory():
         download.parse_directory("file")
 
 
-def test_a_file_in_home_is_refused_as_a_directory(home):
+def test_a_file_named_with_a_tilde_is_refused_as_a_directory(home):
     Path("file").write_text("no directory")
     with pytest.raises(argparse.ArgumentTypeError, match=re.escape(f"{home / 'file'} is a file")):
         download.parse_directory("~/file")
@@ -628,6 +628,6 @@ def test_parse_directory_expands_a_tilde(home):
 
 
 @pytest.mark.parametrize("text", ["data", "missing/one", "/"], ids=["existing", "missing", "root"])
-def test_a_directory_is_taken_as_it_is(text):
+def test_parse_directory_returns_other_paths_as_they_are(text):
     put("raw")
     assert download.parse_directory(text) == Path(text)

@@ -110,7 +110,7 @@ def test_a_space_in_RUNS_makes_no_more_arguments(home, place):
 
 @pytest.mark.parametrize("argument", [
     "--init", "--init=zero", "--augment", "--dropout", "--dropout=0.5", "--log-dir", "--log-dir=x"])
-def test_what_each_experiment_sets_is_refused(argument, place):
+def test_flags_that_the_experiments_set_are_refused(argument, place):
     done = sh(place / "experiments.sh", "--epochs", "1", argument)
     flag = argument.partition("=")[0]
     expected = f"experiments.sh: error: {flag} is set by each experiment; use train.py\n"
@@ -148,7 +148,7 @@ def test_experiments_sh_can_be_started_by_sh(place):
     assert sh("sh", place / "experiments.sh").calls == calls_by()
 
 
-def test_experiments_sh_can_be_started_beside_train_py(place, monkeypatch):
+def test_experiments_sh_can_be_started_in_its_directory(place, monkeypatch):
     monkeypatch.chdir(place)
     make_python(place / "bin" / "python3")
     assert sh("./experiments.sh").calls == calls_by(python="~/the study/bin/python3")
@@ -159,7 +159,7 @@ def test_experiments_sh_can_be_started_through_a_link(place):
     assert sh("./link").calls == calls_by()
 
 
-def test_a_copy_of_experiments_sh_runs_beside_train_py(home):
+def test_a_copy_of_the_script_elsewhere_uses_train_py_here(home):
     """Job schedulers run a copy in a directory of their own."""
     make_python(home / "bin" / "python3")
     (home / "spool").mkdir()
@@ -171,7 +171,7 @@ def test_a_copy_of_experiments_sh_runs_beside_train_py(home):
 
 
 @pytest.mark.parametrize("venv", [".venv/bin/python", ".venv/Scripts/python.exe"])
-def test_the_python_of_a_venv_is_taken(venv, place):
+def test_the_venv_beside_experiments_sh_is_used(venv, place):
     make_python(place / venv)
     assert sh(place / "experiments.sh").calls == calls_by(python=f"~/the study/{venv}")
 

@@ -14,7 +14,7 @@ DEFAULTS = {"init": "default", "augment": False, "dropout": 0.0, "depth": 1, "hi
 
 
 @pytest.mark.parametrize("flag", DEFAULTS)
-def test_the_flags_have_the_defaults_of_the_study(flag):
+def test_each_flag_has_its_default(flag):
     assert train.parse_args([]).settings[flag] == DEFAULTS[flag]
 
 
@@ -72,6 +72,7 @@ NAMES = {
     "vanilla-batch-size5": ["--batch-size=5"],
     "vanilla-hidden1-seed1": ["--seed=1", "--hidden=1"],
     "vanilla-depth20-hidden50-patience1000": ["--patience=1000", "--hidden=50", "--depth=20"],
+    "vanilla-patience0": ["--patience=0"],
     "kaiming": ["--init=kaiming", "--epochs=9", "--threads=2", "--device=cpu:0", "--resume"],
 }
 
@@ -82,7 +83,7 @@ def test_a_directory_is_named_after_what_differs(name):
     assert train.parse_args(flags).log_dir == Path("runs", name)
 
 
-def test_a_run_goes_into_the_directory_of_that_name():
+def test_a_run_goes_into_the_directory_named_after_it():
     train.main(["--data-dir=data", "--epochs=1", "--hidden=5"])
     assert Path("runs/vanilla-hidden5/checkpoint.pt").exists()
 
@@ -109,7 +110,7 @@ def add_flag(monkeypatch):
     return lambda: monkeypatch.setattr(train, "make_parser", make_longer_parser)
 
 
-def test_a_new_flag_is_recorded_by_itself(add_flag):
+def test_a_new_flag_is_recorded_without_further_code(add_flag):
     add_flag()
     run("--epochs", 1, "--label-smoothing", 0.1)
     assert checkpoint()["settings"]["label_smoothing"] == 0.1

@@ -47,7 +47,7 @@ def gate(home, monkeypatch):
     return run_gate
 
 
-def test_the_gate_checks_and_tests_everything(gate):
+def test_ci_lints_and_tests_also_on_the_real_data(gate):
     done = gate()
     shortened = [call[:len(expected)] for call, expected in zip(done.calls, CALLS, strict=True)]
     assert shortened == CALLS  # whatever version of ruff
@@ -55,23 +55,23 @@ def test_the_gate_checks_and_tests_everything(gate):
 
 
 @pytest.mark.parametrize("number", range(1, len(CALLS) + 1), ids=lambda n: CALLS[n - 1])
-def test_the_gate_ends_where_something_fails(number, gate):
+def test_ci_ends_at_the_first_failure(number, gate):
     done = gate(fail_at=number)
     assert len(done.calls) == number
     assert done.code != 0
 
 
-def test_the_gate_fails_if_the_riddles_line_prints_another_hash(gate):
+def test_ci_fails_if_the_test_images_have_another_hash(gate):
     done = gate(answer=HASH[::-1])
     assert done.code != 0
 
 
-def test_the_readme_announces_the_hash_that_the_gate_expects():
+def test_the_readme_names_the_hash_that_ci_expects():
     assert f"`{HASH[:8]}…`, as this line prints" in README
 
 
 @pytest.mark.parametrize("beginning", ["python3 -m venv", "python -m pytest"])
-def test_the_gate_runs_the_readmes_command(beginning):
+def test_ci_installs_and_tests_as_the_readme_says(beginning):
     (command,) = re.findall(f"^{beginning}.*", README, re.MULTILINE)
     lines = GATE.read_text(encoding="utf-8").splitlines()
     assert any(line.startswith(command) for line in lines), f".ci/run lacks {command}"

@@ -53,23 +53,23 @@ def gradients(model: MLP) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_table_has_a_row_for_each_mode_of_the_study(mode):
+def test_init_pys_table_has_a_row_for_each_mode(mode):
     assert mode in TABLE
 
 
 @pytest.mark.parametrize("mode", TABLE)
-def test_each_mode_in_the_table_can_be_chosen(mode):
+def test_each_mode_in_init_pys_table_can_be_chosen(mode):
     assert mode in init.MODES
 
 
 @pytest.mark.parametrize("mode", TABLE)
-def test_hidden_weights_have_the_std_that_the_table_states(mode):
+def test_hidden_weights_have_the_std_of_init_pys_table(mode):
     weights = initialized(mode).hidden[0].weight
     assert weights.std().item() == pytest.approx(TABLE[mode][2], rel=0.01)
 
 
 @pytest.mark.parametrize("mode", RANDOM_MODES)
-def test_weights_are_uniform_or_normal_as_the_table_states(mode):
+def test_weights_are_uniform_or_normal_as_in_init_pys_table(mode):
     """Within one standard deviation lie 57.7 % of a uniform distribution, 68.3 % of a normal."""
     share = {"U": 1 / math.sqrt(3), "N": math.erf(1 / math.sqrt(2))}[TABLE[mode][0][0]]
     weights = initialized(mode).hidden[0].weight
@@ -103,7 +103,7 @@ def test_default_biases_are_distributed_like_the_weights():
 
 @pytest.mark.parametrize("layer", ["hidden.0", "hidden.1", "hidden.2", "output"])
 @pytest.mark.parametrize("mode", ["zero", "xavier", "kaiming"])
-def test_the_biases_start_at_0(mode, layer):
+def test_biases_start_at_0_in_all_modes_but_default(mode, layer):
     bias = initialized(mode, depth=3).get_submodule(layer).bias
     assert bias.abs().max().item() == 0
 
@@ -171,7 +171,7 @@ def test_zero_init_trains_only_the_output_bias(depth):
     assert moving == ["output.bias"]
 
 
-def test_zero_init_guesses_ten_equal_classes():
+def test_zero_init_begins_with_a_loss_of_ln_10():
     logits = initialized("zero")(noise_images(9) / 255)
     assert F.cross_entropy(logits, torch.arange(9)).item() == pytest.approx(math.log(10))
 

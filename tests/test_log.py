@@ -396,7 +396,7 @@ def test_a_mistakes_words_fit_below_its_picture(predicted):
     assert right_and_lower_edge == [0, 0]
 
 
-def test_words_of_other_mistakes_look_different():
+def test_different_captions_look_different():
     looks = {caption(true, predicted, 0.9).numpy().tobytes()
              for true in range(10) for predicted in range(10)}
     assert len(looks) == 100
@@ -531,7 +531,7 @@ def test_tables_in_tensorboard_are_markdown(events, tag):
      (["--augment"], {"init": "default", "augment": "yes", "dropout": 0}),
      (["--init=zero", "--dropout=0.25"], {"init": "zero", "augment": "no", "dropout": 0.25})],
     ids=["plain", "augment", "zero, dropout"])
-def test_hparams_shows_what_is_under_study(flags, expected):
+def test_hparams_shows_init_augment_and_dropout(flags, expected):
     run(*flags, "--epochs=1", "--hidden=5")
     values = hparam_values("run")
     assert {name: values[name] for name in expected} == expected

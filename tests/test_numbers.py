@@ -47,7 +47,7 @@ def test_a_run_leaves_one_event_file_of_under_5_megabytes(runs, name):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_training_loss_is_the_studys(results, name):
+def test_the_training_loss_is_near_the_published_one(results, name):
     assert results[name]["loss/train"] == pytest.approx(STUDY[name], abs=0.05)
 
 
@@ -62,7 +62,7 @@ def test_a_plain_run_is_right_about_seven_images_of_eight(results, name):
 
 
 @pytest.mark.parametrize("name", ["vanilla", "xavier"])
-def test_a_plain_run_loses_a_tenth_on_mirrored_images(results, name):
+def test_mirrored_images_cost_a_plain_run_a_tenth(results, name):
     assert results[name]["accuracy/mirrored"] < results[name]["accuracy/test"] - 0.1
 
 

@@ -45,7 +45,7 @@ def test_each_number_ends_below_its_title(epoch, plain_run):
         match.end() for match in re.finditer(r"\S+", header)], f"\n{header}\n{row}"
 
 
-def test_losses_and_accuracies_stand_below_such_titles(plain_run):
+def test_losses_and_accuracies_stand_below_their_headings(plain_run):
     groups, titles = plain_run.printed[1:3]
     assert titles[:groups.index("loss:")].split() == ["epoch"]
     assert titles[:groups.index("accuracy:")].split() == ["epoch", "train", "clean", "val", "test"]
@@ -71,7 +71,7 @@ def test_an_epochs_line_shows_its_learning_rate(monkeypatch, capsys):
     assert [row.split()[7] for row in rows] == ["0.2", "0.2", "0.2", "0.2", "0.02"]
 
 
-def test_seconds_are_those_of_the_epoch_alone(monkeypatch, capsys):
+def test_seconds_count_one_epoch_with_all_that_belongs_to_it(monkeypatch, capsys):
     """They contain its training, its measurements and its logs, and no other epoch's."""
     dictate_losses(monkeypatch)
     now = [0.0]

@@ -43,7 +43,7 @@ def test_a_training_command_is_understood(command):
 
 
 @pytest.mark.parametrize("name, flags", EXPERIMENTS.items(), ids=EXPERIMENTS)
-def test_an_experiment_is_explained_by_its_command(name, flags):
+def test_the_readme_has_the_command_of_each_experiment(name, flags):
     assert f"**`{' '.join(['python train.py', *flags])}`**" in README
 
 
@@ -55,7 +55,7 @@ def test_a_file_that_is_linked_exists(file):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("mean, detailed", [(0, 1), (4, 3), (5, 4)],
                          ids=["train loss", "test accuracy", "mirrored"])
-def test_the_first_tables_numbers_are_the_riddle_tables(name, mean, detailed):
+def test_the_readmes_two_tables_of_ten_seeds_agree(name, mean, detailed):
     rounded = MEANS[name][mean]
     digits = len(rounded.split(".")[1])
     more_digits = float(RIDDLE[name][detailed].split(" ± ")[0])
@@ -116,7 +116,7 @@ def test_look_py_shows_the_networks_probabilities(answers):
     assert [line.split(" ", 1)[0] for line in printed] == expected
 
 
-def test_the_line_of_an_exercise_counts_the_different_units(capsys):
+def test_the_readmes_line_counts_different_hidden_units(capsys):
     run("--epochs", 1, "--hidden", 7, log_dir="exercises/equal")
     (line,) = re.findall('python -c "(import torch; .*)"`', README)
     capsys.readouterr()

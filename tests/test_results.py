@@ -148,7 +148,7 @@ def test_one_seed_has_no_spread(table):
     assert column(table(), "loss/train") == ["0.3000"]
 
 
-def test_the_same_seed_twice_gets_a_row_with_its_path(table):
+def test_a_second_run_of_a_seed_gets_a_row_with_its_path(table):
     for folder, number in ("first", 0.29), ("second", 0.39):
         save_run(f"runs/{folder}/vanilla", number=number)
     rows = table()
@@ -156,7 +156,7 @@ def test_the_same_seed_twice_gets_a_row_with_its_path(table):
     assert column(rows, "loss/train") == ["0.4000", "0.3000"]
 
 
-def test_seed_in_the_midst_of_a_runs_name_stays(table):
+def test_only_a_seed_at_the_end_of_a_name_is_cut_off(table):
     save_run("runs/a-seed7-again")
     save_run("runs/reseed1")
     assert column(table(), "run") == ["a-seed7-again", "reseed1"]
@@ -193,13 +193,13 @@ def test_runs_of_a_name_are_told_apart_by_their_epochs(table):
     assert column(rows, "epochs") == ["2", "3"]
 
 
-def test_a_name_of_its_own_needs_no_settings_beside_it(table):
+def test_a_unique_name_is_shown_without_settings(table):
     save_run("runs/vanilla")
     save_run("runs/vanilla-lr0.5", "--lr=0.5")
     assert column(table(), "run") == ["vanilla", "vanilla-lr0.5"]
 
 
-def test_a_flag_of_a_learner_is_a_setting_like_others(table):
+def test_a_flag_that_was_added_counts_as_a_setting(table):
     save_run("runs/a/vanilla")
     save_run("runs/b/vanilla", "--seed=1", label_smoothing=0.1)
     assert sorted(column(table(), "run")) == ["vanilla", "vanilla, label_smoothing 0.1"]
@@ -214,7 +214,7 @@ def test_runs_of_a_mode_that_is_gone_come_last(table):
 # Where it looks
 
 
-def test_results_are_those_of_runs_by_default():
+def test_the_default_folder_of_results_py_is_runs():
     save_run("runs/vanilla")
     save_run("elsewhere/zero", "--init=zero")
     assert [row["name"] for row in results.main([])] == ["vanilla"]

@@ -112,7 +112,7 @@ def test_an_interrupted_first_epoch_is_trained_again():
     assert resumed == run("--epochs", 2, log_dir="whole")
 
 
-def test_a_second_process_in_a_directory_costs_no_epoch(monkeypatch):
+def test_two_processes_in_a_directory_lose_no_epoch(monkeypatch):
     """It starts from the checkpoint while the first one trains, and is stopped."""
     train_epoch = train.train_epoch
     epochs = []
@@ -180,7 +180,7 @@ def test_the_fallen_learning_rate_is_resumed(monkeypatch):
 # How it is saved
 
 
-def test_an_epoch_is_in_tensorboard_and_on_disk_before_saved(monkeypatch):
+def test_events_and_bytes_are_on_disk_before_the_checkpoint(monkeypatch):
     calls = []
     replace = os.replace
 

@@ -93,13 +93,13 @@ def test_loss_train_is_the_mean_over_all_examples(plain_run, by_hand):
 
 @pytest.mark.parametrize("split", MEASURED)
 @pytest.mark.parametrize("quantity", ["loss", "accuracy"])
-def test_each_epoch_ends_with_measurements(quantity, split, plain_run, by_hand):
+def test_each_epoch_measures_loss_and_accuracy_of_4_splits(quantity, split, plain_run, by_hand):
     tag = f"{quantity}/{split}"
     found = [metrics[tag] for metrics in plain_run.history]
     assert found == pytest.approx([metrics[tag] for metrics in by_hand.history], rel=1e-5)
 
 
-def test_activations_above_6_occur_in_the_reference(by_hand):
+def test_the_reference_by_hand_has_activations_above_6(by_hand):
     """Else the tests above could not tell ReLU from ReLU6."""
     _, activations, _ = answer_by_hand(by_hand.weights, by_hand.splits["train"][0])
     assert activations.max() > 6
@@ -234,13 +234,13 @@ def zero_run(data_dir, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_zero_init_trains_only_the_output_bias(name, zero_run):
+def test_training_from_zero_moves_only_the_output_bias(name, zero_run):
     largest = numpy.abs(checkpoint(zero_run)["model"][name]).max()
     assert (largest > 0) == (name == "output.bias"), f"{name} has moved by up to {largest}"
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_zero_init_gradients_reach_only_the_output_bias(name, zero_run):
+def test_from_zero_gradients_reach_only_the_output_bias(name, zero_run):
     norms = [norm for _, norm in logged(zero_run)[f"gradient_norm/{name}"]]
     assert [norm > 0 for norm in norms] == [name == "output.bias"] * 2, f"{name} has {norms}"
 
@@ -359,7 +359,7 @@ def test_no_two_epochs_of_a_seed_have_the_same_order(batches):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_augment_alone_changes_the_training_images(name, batches):
+def test_only_the_flag_augment_changes_training_images(name, batches):
     for number, (epoch, plain) in enumerate(zip(batches[name], batches["vanilla"]), start=1):
         share = (pixels(epoch) != pixels(plain)).any(dim=1).double().mean().item()
         expected = 17 / 18 if "augment" in name else 0  # one of the 18 variants is the image itself
