@@ -42,6 +42,33 @@ def test_a_training_command_is_understood(command):
     assert train.parse_args(flags)
 
 
+def test_the_readme_names_the_directory_of_one_run_alone():
+    (command, directory), = re.findall(r"python train\.py (.*)\n```\n\ntrains into `(.*?)`", README)
+    assert train.parse_args(shlex.split(command)).log_dir == Path(directory)
+
+
+def test_the_readmes_command_for_more_epochs_fits_an_experiment():
+    (command,) = [command for command in COMMANDS if "--resume" in command]
+    longer = train.parse_args(shlex.split(command))
+    run = train.parse_args(EXPERIMENTS[longer.log_dir.name])
+    assert {**longer.settings, "epochs": run.epochs} == run.settings
+
+
+def test_the_readme_tells_the_fixed_settings():
+    args = train.parse_args([])
+    assert f"SGD with a learning rate of {args.lr} and batches of {args.batch_size} " in README
+    assert f"(`--patience {args.patience}`: " in README
+
+
+def test_results_py_averages_the_directories_of_the_readme():
+    """For another seed, another directory with the same last name."""
+    (another, first), = re.findall("into `(purpose/.*?)` instead of `(.*?)`", README)
+    for seed, directory in enumerate([first, another]):
+        run("--seed", seed, "--epochs", 1, "--hidden", 5, log_dir=directory)
+    rows = results.main(["purpose"])
+    assert [row["seeds"] for row in rows] == [[0, 1]]
+
+
 @pytest.mark.parametrize("name, flags", EXPERIMENTS.items(), ids=EXPERIMENTS)
 def test_the_readme_has_the_command_of_each_experiment(name, flags):
     assert f"**`{' '.join(['python train.py', *flags])}`**" in README

@@ -149,11 +149,11 @@ def test_one_seed_has_no_spread(table):
 
 
 def test_a_second_run_of_a_seed_gets_a_row_with_its_path(table):
-    for folder, number in ("first", 0.29), ("second", 0.39):
+    for folder, number in ("first", 0.29), ("second", 0.39), ("third", 0.49):
         save_run(f"runs/{folder}/vanilla", number=number)
     rows = table()
-    assert column(rows, "run") == ["second/vanilla", "vanilla"]
-    assert column(rows, "loss/train") == ["0.4000", "0.3000"]
+    assert column(rows, "run") == ["second/vanilla", "third/vanilla", "vanilla"]
+    assert column(rows, "loss/train") == ["0.4000", "0.5000", "0.3000"]
 
 
 def test_only_a_seed_at_the_end_of_a_name_is_cut_off(table):
