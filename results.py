@@ -48,7 +48,7 @@ def read_run(directory: Path) -> dict:
         for flag in "augment", "dropout", "depth", "hidden":
             place.append(float(settings.get(flag, 0)))  # an older run may lack a flag
     except Exception as error:  # a damaged file can fail in any way
-        raise ValueError(f"damaged or not of train.py: {error!r:.150}") from error
+        raise ValueError(f"unreadable or not of train.py: {error!r:.150}") from error
     if epochs < asked:
         raise ValueError(f"not finished, {epochs} of {asked} epochs")
     return {"settings": settings, "epochs": epochs, "numbers": numbers, "place": place}
