@@ -100,9 +100,13 @@ def files(directory) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
 
 
-def wrong_files(contents: dict[str, bytes]) -> list[str]:
-    """Return the names that are missing, too many, or have another content than SMALL."""
-    return [name for name in sorted(SMALL | contents) if contents.get(name) != SMALL.get(name)]
+def what_is_wrong(contents: dict[str, bytes]) -> str:
+    """Return which files are missing, too many, or have another content than SMALL."""
+    faults = [f"{name} is missing" for name in SMALL if name not in contents]
+    faults += [f"{name} is none of the four" for name in contents if name not in SMALL]
+    faults += [f"{name} has another content" for name in SMALL
+               if contents.get(name, SMALL[name]) != SMALL[name]]
+    return "; ".join(faults)
 
 
 def allow_downloads(monkeypatch) -> None:
@@ -139,7 +143,7 @@ def test_the_data_set_is_four_files():
 def test_all_four_files_are_found_in_each_place(place, monkeypatch):
     allow_downloads(monkeypatch)
     put(place)
-    assert wrong_files(download.find_dataset(Path("data"))) == []
+    assert what_is_wrong(download.find_dataset(Path("data"))) == ""
 
 
 @each_file
@@ -151,7 +155,7 @@ def test_each_file_comes_from_the_first_place_that_has_it(place, name, monkeypat
     put(place, {name: SMALL[name]})
     for later in list(PLACES)[list(PLACES).index(place) + 1:]:
         put(later, {name: b"damaged"})
-    assert wrong_files(download.find_dataset(Path("data"))) == []
+    assert what_is_wrong(download.find_dataset(Path("data"))) == ""
 
 
 def test_nothing_is_downloaded_if_all_files_are_at_hand(monkeypatch):
@@ -173,7 +177,7 @@ def test_debian_is_asked_if_torchvisions_files_are_damaged(monkeypatch):
     allow_downloads(monkeypatch)
     put("torchvision", SMALL | {IMAGES: b"damaged"})
     put("Debian")
-    assert wrong_files(download.find_dataset(Path("data"))) == []
+    assert what_is_wrong(download.find_dataset(Path("data"))) == ""
 
 
 def test_the_package_is_looked_for_where_debian_puts_it():
@@ -183,7 +187,7 @@ def test_the_package_is_looked_for_where_debian_puts_it():
 def test_the_data_dir_may_be_a_link():
     put("raw")
     Path("link").symlink_to("data")
-    assert wrong_files(download.find_dataset(Path("link"))) == []
+    assert what_is_wrong(download.find_dataset(Path("link"))) == ""
 
 
 # What is written.
@@ -195,7 +199,7 @@ def test_packed_files_are_saved_unpacked_in_raw(place, monkeypatch):
     put(place)
     download.find_dataset(Path("data"))
     unpacked = {name: content for name, content in files(RAW).items() if name in NAMES}
-    assert wrong_files(unpacked) == []
+    assert what_is_wrong(unpacked) == ""
 
 
 @pytest.mark.parametrize("place", ["raw", "data-dir"])
@@ -257,8 +261,8 @@ def test_four_first_starts_at_once_do_not_disturb_each_other(monkeypatch):
     monkeypatch.setattr(os, "replace", move_together)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(download.find_dataset, [Path("data")] * 4))
-    assert [wrong_files(contents) for contents in found] == [[], [], [], []]
-    assert wrong_files(files(RAW)) == []
+    assert [what_is_wrong(contents) for contents in found] == [""] * 4
+    assert what_is_wrong(files(RAW)) == ""
 
 
 # Places that cannot be written.
@@ -269,7 +273,7 @@ def test_packed_files_on_a_read_only_disk_are_used(place, monkeypatch):
     put(place)
     read_only = OSError(30, "Read-only file system")
     monkeypatch.setattr(download, "save", Mock(side_effect=read_only))
-    assert wrong_files(download.find_dataset(Path("data"))) == []
+    assert what_is_wrong(download.find_dataset(Path("data"))) == ""
 
 
 @each_program

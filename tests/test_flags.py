@@ -220,12 +220,13 @@ def test_the_reason_against_a_device_is_one_sentence(kind, error_of, monkeypatch
     assert error_of("--log-dir=new", "--device=cuda") == expected
 
 
+@pytest.mark.parametrize("directory", ["run", "my [run]"])
 @pytest.mark.parametrize("name", ["checkpoint.pt", "events.out.tfevents.1"])
-def test_a_directory_that_holds_a_run_is_refused(name, error_of):
-    Path("my [run]").mkdir()
-    Path("my [run]", name).touch()
-    expected = "my [run] holds a run; use --resume to go on, or another --log-dir"
-    assert error_of("--log-dir=my [run]") == expected
+def test_a_directory_that_holds_a_run_is_refused(name, directory, error_of):
+    Path(directory).mkdir()
+    Path(directory, name).touch()
+    expected = f"{directory} holds a run; use --resume to go on, or another --log-dir"
+    assert error_of(f"--log-dir={directory}") == expected
 
 
 def test_a_directory_that_holds_something_else_is_taken():

@@ -315,6 +315,15 @@ def caption(true: int, predicted: int, confidence: float) -> torch.Tensor:
     return pil_to_tensor(picture)[0, 112:]
 
 
+def assert_caption(picture: torch.Tensor, true: int, predicted: int, confidence: float) -> None:
+    """Fail if other words stand below the picture of a mistake, and tell which."""
+    if not torch.equal(picture[112:], caption(true, predicted, confidence)):
+        shown = [f"is {CLASSES[t]}, said {CLASSES[p]}" for t in range(10) for p in range(10)
+                 if torch.equal(picture[112:], caption(t, p, confidence))]
+        pytest.fail(f"the words are {shown or 'strange'} instead of is {CLASSES[true]}, said "
+                    f"{CLASSES[predicted]}, sure {confidence:.3f}")
+
+
 def magnified(image: torch.Tensor) -> torch.Tensor:
     """Return an image at four times its size, as Pillow magnifies it: uint8 (112, 112)."""
     return pil_to_tensor(Image.fromarray(image.numpy()).resize((28 * 4, 28 * 4)))[0]
@@ -337,28 +346,6 @@ def image_numbers(pictures: torch.Tensor, images: torch.Tensor) -> list[int | No
     """Return the number of the image that each picture of a mistake shows, None for black."""
     numbers = {magnified(image).numpy().tobytes(): i for i, image in enumerate(images)}
     return [numbers.get(picture[:112].numpy().tobytes()) for picture in pictures]
-
-
-def test_mistakes_are_shown_where_a_run_ends(events):
-    assert steps(events["mistakes"]) == [5, 12]
-
-
-def test_mistakes_of_a_run_are_its_surest_of_the_test(events, splits, last_model):
-    images, labels = splits["test"]
-    predicted, confidence = answers(last_model, images, labels)
-    wrong = [i for i in range(300) if predicted[i] != labels[i]]
-    surest = sorted(wrong, key=lambda i: confidence[i], reverse=True)[:12]
-    shown = tiles(grey_picture(events["mistakes"], 12), 160, 112, padding=2)
-    assert image_numbers(shown, images) == surest
-
-
-def test_the_words_below_a_runs_mistakes_are_true(events, splits, last_model):
-    images, labels = splits["test"]
-    predicted, confidence = answers(last_model, images, labels)
-    shown = tiles(grey_picture(events["mistakes"], 12), 160, 112, padding=2)
-    for place, i in enumerate(image_numbers(shown, images)):
-        words = caption(int(labels[i]), predicted[i], confidence[i])
-        assert_equal(shown[place, 112:], words, f"words below picture {place}, of image {i}")
 
 
 def test_only_wrong_answers_are_mistakes(show_mistakes):
@@ -385,14 +372,13 @@ def test_mistakes_stand_in_rows_of_three(show_mistakes):
 @pytest.mark.parametrize("true, predicted", [(0, 6), (6, 0), (5, 9), (1, 8)])
 def test_a_mistakes_words_tell_truth_and_answer(show_mistakes, true, predicted):
     pictures = show_mistakes([true] * 3, [predicted] * 3, [0.9] * 3)
-    words = caption(true, predicted, 0.9)
-    assert_equal(pictures[0, 112:], words, f"is {CLASSES[true]}, said {CLASSES[predicted]}")
+    assert_caption(pictures[0], true, predicted, 0.9)
 
 
 def test_a_mistakes_words_tell_how_sure_the_network_was(show_mistakes):
     pictures = show_mistakes([0] * 3, [1] * 3, [0.987, 0.876, 0.765])
     for picture, confidence in zip(pictures, [0.987, 0.876, 0.765]):
-        assert_equal(picture[112:], caption(0, 1, confidence), f"sure {confidence}")
+        assert_caption(picture, 0, 1, confidence)
 
 
 @pytest.mark.parametrize("predicted", range(1, 10), ids=CLASSES[1:])
@@ -422,6 +408,27 @@ def test_without_a_mistake_none_is_shown():
         log.log_mistakes(writer, noise_images(3), torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]),
                          torch.tensor([0.9, 0.8, 0.7]), 1)
     assert "mistakes" not in logged("run")
+
+
+def test_mistakes_are_shown_where_a_run_ends(events):
+    assert steps(events["mistakes"]) == [5, 12]
+
+
+def test_mistakes_of_a_run_are_its_surest_of_the_test(events, splits, last_model):
+    images, labels = splits["test"]
+    predicted, confidence = answers(last_model, images, labels)
+    wrong = [i for i in range(300) if predicted[i] != labels[i]]
+    surest = sorted(wrong, key=lambda i: confidence[i], reverse=True)[:12]
+    shown = tiles(grey_picture(events["mistakes"], 12), 160, 112, padding=2)
+    assert image_numbers(shown, images) == surest
+
+
+def test_the_words_below_a_runs_mistakes_are_true(events, splits, last_model):
+    images, labels = splits["test"]
+    predicted, confidence = answers(last_model, images, labels)
+    shown = tiles(grey_picture(events["mistakes"], 12), 160, 112, padding=2)
+    for place, i in enumerate(image_numbers(shown, images)):
+        assert_caption(shown[place], int(labels[i]), predicted[i], confidence[i])
 
 
 # Confusion matrices.
