@@ -170,7 +170,9 @@ def dictate_losses(monkeypatch, **losses: list[float]) -> None:
     coming = {sizes[split]: iter(losses.get(split, falling)) for split in sizes}
 
     def next_loss(batches) -> float:
-        return next(coming[sum(len(labels) for _, labels in batches)])
+        loss = next(coming[sum(len(labels) for _, labels in batches)], None)
+        assert loss is not None, "the run should have ended, but goes on"
+        return loss
 
     def train_epoch(model, criterion, optimizer, batches) -> float:
         return next_loss(batches)

@@ -287,7 +287,9 @@ def test_evaluation_sees_pixels_from_0_to_1():
 @AUGMENT
 def test_an_epoch_holds_every_example_once(augment):
     _, labels = epoch_of(noise_images(300), augment=augment)
-    assert sorted(labels.tolist()) == list(range(300))
+    times = Counter(labels.tolist())
+    assert {label: times[label] for label in range(300) if times[label] != 1} == {}
+    assert len(times) == 300
 
 
 @AUGMENT

@@ -140,7 +140,7 @@ def test_an_older_run_does_not_resume_with_another_value(add_flag):
 @pytest.fixture
 def error_of(monkeypatch, capsys):
     """A function that returns train.py's line about wrong flags, which came before any work."""
-    monkeypatch.setattr(train, "train", lambda args: pytest.fail("began to work"))
+    monkeypatch.setattr(train, "train", lambda args: pytest.fail(f"accepted: {args}"))
 
     def get_error(*flags) -> str:
         with pytest.raises(SystemExit) as end:

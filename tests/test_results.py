@@ -27,7 +27,8 @@ def save_run(directory, *flags, number: float = 0.5, epochs: int = 2, asked: int
     """
     args = train.parse_args([f"--epochs={asked or epochs}", "--log-dir=none", *flags])
     last = {column: number + i / 100 for i, column in enumerate(COLUMNS, start=1)}
-    history = [dict.fromkeys(COLUMNS, 99.0 * (-1) ** i) for i in range(epochs - 1)]
+    metrics = [*COLUMNS, "loss/val"]
+    history = [dict.fromkeys(metrics, 99.0 * (-1) ** i) for i in range(epochs - 1)]
     history.append(last | {"loss/val": 7.0})
     path = Path(directory, "checkpoint.pt")
     path.parent.mkdir(parents=True, exist_ok=True)
