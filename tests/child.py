@@ -5,11 +5,11 @@ Python modules that only Unix has are missing, as on Windows.
 
 import os
 import runpy
-import signal
 import sys
 from pathlib import Path
 
-import torch.utils.tensorboard  # noqa: F401 (with all that may need Unix's modules by itself)
+# Imported while Unix's modules are there, since these libraries may need them.
+import torch.utils.tensorboard  # noqa: F401
 import torchvision  # noqa: F401
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
@@ -19,10 +19,10 @@ import download
 
 download.FILES = conftest.HASHES
 data.VAL_SIZE = conftest.VAL_SIZE
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job does not have
-for module in "fcntl", "pwd", "resource":
+for module in conftest.UNIX_MODULES:
     sys.modules[module] = None
-del os.fork, os.getuid
+for function in conftest.UNIX_FUNCTIONS:
+    delattr(os, function)
 
 train_py = conftest.ROOT / "train.py"
 sys.argv[0] = str(train_py)

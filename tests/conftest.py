@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -25,7 +26,9 @@ import train
 ROOT = Path(train.__file__).parent
 RAW = Path("data/FashionMNIST/raw")
 VAL_SIZE = 500  # the last of the made-up training images
-STATED_VAL_SIZE = data.VAL_SIZE  # of the real ones
+REAL_VAL_SIZE = data.VAL_SIZE  # of the real ones
+UNIX_MODULES = ["fcntl", "grp", "pwd", "resource", "termios"]  # Windows lacks them,
+UNIX_FUNCTIONS = ["fork", "getuid"]  # and os has not these there
 EXPERIMENTS = {
     "vanilla": [],
     "zero": ["--init", "zero"],
@@ -53,7 +56,7 @@ def noise_images(n: int) -> torch.Tensor:
 def made_up_files() -> dict[str, bytes]:
     """Return four small files like Fashion-MNIST's: 1,100 + 500 images and 300 images.
 
-    Each image is noise with a bright bar, whose height tells the class. Some classes are frequent
+    Each image is noise with one bright row, whose place tells the class. Some classes are frequent
     and some are rare, so that a bias alone can learn something.
     """
     contents = {}
@@ -122,7 +125,8 @@ def start(*flags, cwd=None) -> subprocess.Popen:
     It is killed if it still runs after two minutes.
     """
     command = [sys.executable, ROOT / "tests" / "child.py", "--data-dir=data"]
-    buffered = os.environ | {"PYTHONUNBUFFERED": ""}  # as it is where nothing else is said
+    # Empty is unset: what goes into a pipe is buffered, as for most users.
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
     process = subprocess.Popen([*command, *map(str, flags)], stdin=subprocess.DEVNULL, cwd=cwd,
                                env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True)
@@ -138,22 +142,24 @@ def plain_run(data_dir, tmp_path_factory) -> SimpleNamespace:
     home = tmp_path_factory.mktemp("plain")
     (home / "data").symlink_to(data_dir)
     flags = ["--seed=5", "--hidden=20", "--epochs=4", "--batch-size=120", "--lr=0.5"]
-    flags += [f"--data-dir={home / 'data'}", f"--log-dir={home / 'my $runs' / 'plain'}"]
+    log_dir = home / "my $runs" / "plain"  # a name that has to be quoted for a shell
+    flags += [f"--data-dir={home / 'data'}", f"--log-dir={log_dir}"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         history = train.main(flags)
-    return SimpleNamespace(flags=flags, directory=home / "my $runs" / "plain", history=history,
+    return SimpleNamespace(flags=flags, directory=log_dir, history=history,
                            printed=printed.getvalue().splitlines())
 
 
-def draw_nothing(monkeypatch) -> None:
-    """Let no run show its start and its end: most of a short one's time, and nobody looks."""
+def skip_start_and_end(monkeypatch) -> None:
+    """Let train.py log only the epochs: start and end take most of a short run's time."""
     monkeypatch.setattr(train, "log_start", lambda *_: None)
     monkeypatch.setattr(train, "log_end", lambda *_: None)
 
 
 @pytest.fixture
-def no_pictures(monkeypatch) -> None:
-    draw_nothing(monkeypatch)
+def only_epochs_logged(monkeypatch) -> None:
+    """For tests that do not look at what a run logs at its start and its end."""
+    skip_start_and_end(monkeypatch)
 
 
 def dictate_losses(monkeypatch, **losses: list[float]) -> None:
@@ -161,6 +167,7 @@ def dictate_losses(monkeypatch, **losses: list[float]) -> None:
 
     dictate_losses(monkeypatch, val=[1, 2, 2]). Losses that are not listed fall: 1, 1/2, 1/3, ...
     """
+    # train_epoch() and evaluate() are not told which split it is: each gets a size of its own.
     sizes = {"train": 50, "train_clean": 40, "val": 30, "test": 20, "mirrored": 10}
     splits = train.load_splits(Path("data"))
     for split, size in sizes.items():
@@ -183,12 +190,26 @@ def dictate_losses(monkeypatch, **losses: list[float]) -> None:
     monkeypatch.setattr(train, "load_splits", lambda *_: splits)
     monkeypatch.setattr(train, "train_epoch", train_epoch)
     monkeypatch.setattr(train, "evaluate", evaluate)
-    draw_nothing(monkeypatch)
+    skip_start_and_end(monkeypatch)
 
 
 def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
     """Fail if two tensors differ, with the number and the place of the differences."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, msg=lambda text: f"{what}: {text}")
+
+
+@contextlib.contextmanager
+def disk_for(size: int):
+    """Let no file grow beyond size bytes, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 class Bomb:
@@ -208,7 +229,8 @@ def logged(log_dir="run") -> dict[str, list[tuple]]:
     """Return {tag: [(step, value), ...]} of all that TensorBoard's own reader finds in a run."""
     fields = {"Scalars": "value", "Images": "encoded_image_string",
               "Histograms": "histogram_value", "Tensors": "tensor_proto"}
-    events = EventAccumulator(str(log_dir), {kind.lower(): 0 for kind in fields}).Reload()
+    keep_all = {kind.lower(): 0 for kind in fields}  # 0: without limit, not a sample
+    events = EventAccumulator(str(log_dir), keep_all).Reload()
     found = {}
     for kind, field in fields.items():
         for tag in events.Tags()[kind.lower()]:

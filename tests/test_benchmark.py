@@ -1,3 +1,8 @@
+"""What benchmark.py promises: the median of its rounds counts, so that one slow round does no harm.
+
+A round is a list of measurements, one for each of benchmark.LIMITS.
+"""
+
 import benchmark
 
 WITHIN = [limit * 0.9 for limit in benchmark.LIMITS.values()]

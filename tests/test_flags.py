@@ -1,6 +1,7 @@
 """What the flags promise: defaults, settings, directory names, and errors in one line."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 import train
 from conftest import EXPERIMENTS, ROOT, checkpoint, run
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("only_epochs_logged")
 DEFAULTS = {"init": "default", "augment": False, "dropout": 0.0, "depth": 1, "hidden": 100,
             "epochs": 20, "batch_size": 128, "lr": 0.2, "patience": 2, "seed": 0}
 
@@ -32,9 +33,10 @@ def test_by_default_the_data_lie_beside_the_scripts():
     assert train.parse_args([]).data_dir == ROOT / "datasets"
 
 
-def test_threads_are_the_threads_to_compute_with():
+def test_threads_are_the_threads_to_compute_with(monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", Mock())  # this process keeps its own
     run("--threads", 3, "--epochs", 1)
-    assert torch.get_num_threads() == 3
+    torch.set_num_threads.assert_called_once_with(3)
 
 
 def test_the_settings_are_saved_with_the_run(plain_run):
@@ -49,7 +51,7 @@ def test_the_settings_are_saved_with_the_run(plain_run):
 @pytest.fixture
 def help_entries(capsys, monkeypatch) -> dict[str, str]:
     """What --help prints of each flag: {"--lr": "lr X learning rate at the start ...", ...}."""
-    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setenv("COLUMNS", "1000")  # so wide that no entry is broken into lines
     with pytest.raises(SystemExit) as end:
         train.main(["--help"])
     assert end.value.code == 0

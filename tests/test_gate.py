@@ -15,13 +15,13 @@ GATE = ROOT / ".ci" / "run"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 (HASH,) = re.findall("[0-9a-f]{40}", GATE.read_text(encoding="utf-8"))
 FAKE_COMMAND = """#!/bin/sh
-# Notes that it is called, and fails if it is the call number $FAIL_AT. Code is the riddle's.
+# Notes how it is called.
 echo "$(basename "$0") $*" >> calls
-[ "$1" = -c ] && echo "$HASH"
-[ "$FAIL_AT" != "$(wc -l < calls | tr -d ' ')" ]
+[ "$1" = -c ] && echo "$HASH"  # with -c it stands for the README's command that prints a hash
+[ "$FAIL_AT" != "$(wc -l < calls | tr -d ' ')" ]  # the exit code: 1 in call number $FAIL_AT
 """
 CALLS = ["shellcheck experiments.sh .ci/run", "python3 -m venv .venv",
-         "pip install -r requirements.txt", "python -m pytest", "pip install -q ruff==",
+         "pip install -r requirements.txt", "python -m pytest", "pip install -q ruff",
          "ruff check .", "python download.py", "python -c the riddle", "python -m pytest -m slow"]
 
 
@@ -49,8 +49,8 @@ def gate(home, monkeypatch):
 
 def test_ci_lints_and_tests_also_on_the_real_data(gate):
     done = gate()
-    shortened = [call[:len(expected)] for call, expected in zip(done.calls, CALLS, strict=True)]
-    assert shortened == CALLS  # whatever version of ruff
+    without_version = [call.partition("==")[0] for call in done.calls]
+    assert without_version == CALLS
     assert done.code == 0
 
 

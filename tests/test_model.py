@@ -25,12 +25,13 @@ def reference_logits(model: MLP, images: torch.Tensor) -> numpy.ndarray:
     return activations @ weights["output.weight"].T + weights["output.bias"]
 
 
-def relay(depth: int, dropout: float) -> MLP:
+def relay(depth: int, **dropout: float) -> MLP:
     """Return a network that passes the first pixel on, from unit to unit, to output 0.
 
     So output 0 is 0 if a unit on the way is dropped, and else shows how it was multiplied.
+    relay(2, dropout=0.5)
     """
-    model = MLP(hidden=1, dropout=dropout, depth=depth).requires_grad_(False)
+    model = MLP(hidden=1, depth=depth, **dropout).requires_grad_(False)
     for parameter in model.parameters():
         parameter.zero_()
     for layer in [*model.hidden, model.output]:
@@ -39,7 +40,7 @@ def relay(depth: int, dropout: float) -> MLP:
 
 
 def relayed(model: MLP, images: int = 10_000) -> torch.Tensor:
-    """Return output 0 for each of many images whose first pixel is 1."""
+    """Return output 0 for each of many images, all of them white: each pixel is 1."""
     torch.manual_seed(0)
     return model(torch.ones(1, 28, 28).expand(images, 28, 28))[:, 0]
 
@@ -87,27 +88,30 @@ def test_the_logits_are_those_computed_by_hand(depth):
 @pytest.mark.parametrize("depth", [1, 3])
 def test_large_sums_pass_a_hidden_unit_as_they_are(depth):
     """Unlike ReLU6 or tanh, ReLU has no upper bound."""
-    model = relay(depth, dropout=0)
+    model = relay(depth)
     model.hidden[0].weight[0, 0] = 100
     assert relayed(model, images=1).item() == 100
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_negative_sums_become_0_in_each_hidden_layer(layer):
-    model = relay(depth=3, dropout=0)
-    model.hidden[layer].weight[0, 0] = -5
+    """A -5 that leaks through would come out as +5, since the next layer turns its sign."""
+    model = relay(depth=3)
+    layers = [*model.hidden, model.output]
+    layers[layer].weight[0, 0] = -5
+    layers[layer + 1].weight[0, 0] = -1
     assert relayed(model, images=1).item() == 0
 
 
 def test_logits_may_be_negative():
-    model = relay(depth=1, dropout=0)
+    model = relay(depth=1)
     model.output.weight[0, 0] = -5
     assert relayed(model, images=1).item() == -5
 
 
 def test_the_logits_are_no_probabilities():
     """CrossEntropyLoss contains the softmax, so forward() has none."""
-    model = relay(depth=1, dropout=0)
+    model = relay(depth=1)
     model.output.weight[:, 0] = 3
     assert model(torch.ones(1, 28, 28)).tolist() == [[3] * 10]
 
@@ -122,6 +126,7 @@ def test_depth_1_is_bit_for_bit_linear_relu_linear():
 
 
 def test_softmax_applied_twice_cannot_get_below_1_46():
+    """As forward() in model.py says, and why it returns logits."""
     perfect = 1000 * torch.eye(10)  # right about all ten, and sure
     loss = nn.CrossEntropyLoss()(perfect.softmax(dim=1), torch.arange(10))
     assert loss.item() == pytest.approx(1.4612, abs=1e-4)
@@ -137,14 +142,14 @@ def test_softmax_applied_once_can_get_to_0():
 
 
 def test_there_is_no_dropout_by_default():
-    assert relayed(MLP(hidden=1).train()).unique().numel() == 1
+    assert relayed(relay(depth=3).train()).unique().tolist() == [1]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("dropout", [0.2, 0.5])
 def test_each_hidden_layer_drops_its_units(dropout, depth):
     """Through one layer comes a share of 1 - dropout, through two the square of that."""
-    share = relayed(relay(depth, dropout)).ne(0).float().mean().item()
+    share = relayed(relay(depth, dropout=dropout)).ne(0).float().mean().item()
     assert share == pytest.approx((1 - dropout) ** depth, abs=0.02)  # 4 sigma
 
 

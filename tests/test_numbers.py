@@ -1,4 +1,4 @@
-"""The lesson, on the real data, with seed 0. Marked slow: it takes about two minutes."""
+"""The lesson, on the real data, with seed 0. Marked slow: it takes minutes."""
 
 import os
 import subprocess
@@ -48,6 +48,7 @@ def test_a_run_leaves_one_event_file_of_under_5_megabytes(runs, name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_training_loss_is_near_the_published_one(results, name):
+    # Seeds differ by 0.015; the study's number and our mean of ten seeds by up to 0.03.
     assert results[name]["loss/train"] == pytest.approx(STUDY[name], abs=0.05)
 
 
@@ -58,7 +59,7 @@ def test_zero_only_guesses(results, tag):
 
 @pytest.mark.parametrize("name", ["vanilla", "xavier"])
 def test_a_plain_run_is_right_about_seven_images_of_eight(results, name):
-    assert results[name]["accuracy/test"] == pytest.approx(0.8825, abs=0.0125)
+    assert 0.87 < results[name]["accuracy/test"] < 0.895
 
 
 @pytest.mark.parametrize("name", ["vanilla", "xavier"])

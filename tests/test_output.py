@@ -1,10 +1,8 @@
 """What train.py prints, and how it ends: finished, exploded, interrupted, on a full disk."""
 
-import contextlib
 import re
 import runpy
 import shlex
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 import data
 import download
 import train
-from conftest import ROOT, checkpoint, dictate_losses, logged, run
+from conftest import ROOT, checkpoint, dictate_losses, disk_for, logged, run
 from model import MLP
 
 # The lines of the plain run: a title, two of headers, one for each of 4 epochs, and two at the end.
@@ -72,18 +70,22 @@ def test_an_epochs_line_shows_its_learning_rate(monkeypatch, capsys):
 
 
 def test_seconds_count_one_epoch_with_all_that_belongs_to_it(monkeypatch, capsys):
-    """They contain its training, its measurements and its logs, and no other epoch's."""
+    """Let each call take a second: a training, four evaluations, the logs and the checkpoint."""
     dictate_losses(monkeypatch)
     now = [0.0]
 
-    def let_time_pass(*_):
-        now[0] += 4
+    def slow(function):
+        def slow_function(*args):
+            now[0] += 1
+            return function(*args)
+        return slow_function
 
     monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(train, "log_epoch", let_time_pass)
+    for name in "train_epoch", "evaluate", "log_epoch", "save_checkpoint":
+        monkeypatch.setattr(train, name, slow(getattr(train, name)))
     run("--epochs", 3)
     rows = capsys.readouterr().out.splitlines()[3:6]
-    assert [row.split()[8] for row in rows] == ["4.00"] * 3
+    assert [row.split()[8] for row in rows] == ["7.00"] * 3
 
 
 def test_the_lines_of_epochs_fit_a_terminal(plain_run):
@@ -151,7 +153,10 @@ def test_an_exploded_epoch_is_not_saved(monkeypatch):
 
 
 def run_as_program(monkeypatch, *flags) -> int | str | None:
-    """Run train.py as `python train.py` does, but in this process; return what it exits with."""
+    """Run train.py as `python train.py` does, but in this process; return what it exits with.
+
+    train.py is executed anew, so patch not train, but the modules that it imports from.
+    """
     monkeypatch.setattr(sys, "argv", ["train.py", "--data-dir=data", "--log-dir=run", *flags])
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # restored after the test
     with pytest.raises(SystemExit) as end:
@@ -177,25 +182,11 @@ def test_ctrl_c_before_the_first_epoch_is_one_line_too(monkeypatch, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@contextlib.contextmanager
-def disk_for(size: int):
-    """Let no file grow beyond size bytes, as on a full disk."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_a_disk_full_of_checkpoints_is_one_line():
     """The first checkpoint has 320 kB, the events before it have less than 200."""
     with disk_for(200_000), pytest.raises(SystemExit) as end:
-        run("--batch-size", 5000, log_dir="läufe")
-    assert end.value.code == "train.py: error: läufe: File too large"
+        run("--batch-size", 5000)
+    assert end.value.code == "train.py: error: run: File too large"
 
 
 def test_a_disk_full_of_checkpoints_keeps_no_half_one():
@@ -208,7 +199,7 @@ def test_a_disk_full_of_events_is_one_line(monkeypatch, capfd):
     """TensorBoard writes them in a thread, from which Python's hook would print a traceback."""
     hook = Mock()
     monkeypatch.setattr(threading, "excepthook", hook)
-    with disk_for(400_000):
+    with disk_for(400_000):  # more than a checkpoint, less than the events of 100 epochs
         code = run_as_program(monkeypatch, "--epochs=100", "--batch-size=5000")
     assert re.fullmatch("train.py: error: .*: File too large", code)
     assert capfd.readouterr().err == ""

@@ -11,7 +11,7 @@ import torch
 
 import results
 import train
-from conftest import EXPERIMENTS, ROOT, Bomb
+from conftest import EXPERIMENTS, ROOT, UNIX_FUNCTIONS, UNIX_MODULES, Bomb
 
 COLUMNS = ["loss/train", "loss/train_clean", "loss/test", "loss/gap", "accuracy/test",
            "accuracy/mirrored"]
@@ -96,10 +96,11 @@ def test_rows_come_in_the_order_of_the_study(table):
 
 
 def test_depth_and_hidden_order_runs_of_a_mode(table):
-    for name, flags in {"a": ["--depth=20"], "b": ["--hidden=200"], "c": [],
-                        "d": ["--init=zero"], "e": ["--depth=3"]}.items():
+    for name, flags in {"depth20": ["--depth=20"], "depth3": ["--depth=3"],
+                        "hidden200": ["--hidden=200"], "plain": [], "a zero": ["--init=zero"],
+                        }.items():
         save_run(f"runs/{name}", *flags)
-    assert column(table(), "run") == ["c", "b", "e", "a", "d"]
+    assert column(table(), "run") == ["plain", "hidden200", "depth3", "depth20", "a zero"]
 
 
 def test_dropout_alone_precedes_augmentation(table):
@@ -164,7 +165,7 @@ def test_only_a_seed_at_the_end_of_a_name_is_cut_off(table):
 
 
 def test_runs_with_settings_in_another_order_share_a_row(table):
-    """So are those of a run whose train.py had its flags in another order."""
+    """As when train.py had its flags in another order."""
     save_run("runs/0/vanilla")
     path = save_run("runs/1/vanilla", "--seed=1")
     content = torch.load(path, weights_only=True)
@@ -273,7 +274,7 @@ def test_an_exploded_run_is_left_out(left_out):
                           "or ended before its first epoch did"]
 
 
-def test_finished_runs_are_shown_though_others_are_left_out(left_out, capsys):
+def test_finished_runs_are_shown_though_others_are_left_out(capsys):
     save_run("runs/vanilla")
     save_run("runs/short", epochs=1, asked=2)
     with pytest.raises(SystemExit):
@@ -329,6 +330,7 @@ def test_a_hostile_checkpoint_is_left_out(left_out):
 
 def test_a_run_from_another_device_is_read(table, monkeypatch):
     with monkeypatch.context() as patch:
+        # writes into the file that its tensors lie on cuda:99
         patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:99")
         path = save_run("runs/vanilla")
         content = torch.load(path, weights_only=True) | {"model": {"weight": torch.ones(3)}}
@@ -353,9 +355,9 @@ def test_results_py_prints_the_table(monkeypatch, capsys):
 
 def test_results_py_needs_no_module_that_only_unix_has(monkeypatch, capsys):
     save_run("runs/vanilla")
-    for module in "fcntl", "pwd", "grp", "resource", "termios":
+    for module in UNIX_MODULES:
         monkeypatch.setitem(sys.modules, module, None)
-    for function in "fork", "getuid":
+    for function in UNIX_FUNCTIONS:
         monkeypatch.delattr(os, function)
     start_as_program(monkeypatch)
     assert "| vanilla |" in capsys.readouterr().out

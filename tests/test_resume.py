@@ -13,7 +13,8 @@ from torch import serialization
 import train
 from conftest import Bomb, checkpoint, dictate_losses, logged, run, start
 
-pytestmark = pytest.mark.usefixtures("no_pictures")  # but the runs of fixtures have all
+# The fixtures of this module make their runs before this one acts: those log all.
+pytestmark = pytest.mark.usefixtures("only_epochs_logged")
 
 
 class Died(Exception):
@@ -39,8 +40,8 @@ FLAGS = ["--augment", "--dropout=0.5", "--hidden=10", "--lr=1", "--seed=3"]
 
 @pytest.fixture(scope="module")
 def stopped(data_dir, tmp_path_factory) -> SimpleNamespace:
-    """Two processes that were stopped: killed/ after its second line; and unheard/, whose output
-    nobody reads, as in `train.py | true`. They start at once, since a start takes seconds."""
+    """Two processes that were stopped: killed/ when it had printed epoch 2; and unheard/, whose
+    output nobody reads, as in `train.py | true`. They start at once: a start takes seconds."""
     home = tmp_path_factory.mktemp("stopped")
     (home / "data").symlink_to(data_dir)
     unheard = start(*FLAGS, "--epochs=2", "--log-dir=unheard", cwd=home)
@@ -54,6 +55,11 @@ def stopped(data_dir, tmp_path_factory) -> SimpleNamespace:
     assert killed.returncode == -signal.SIGKILL, f"it ended before it was killed: {errors}"
     errors = unheard.stderr.read()
     return SimpleNamespace(home=home, unheard_errors=errors, unheard_code=unheard.wait(timeout=60))
+
+
+def test_train_py_needs_no_module_that_only_unix_has(stopped):
+    """tests/child.py takes them away."""
+    assert len(checkpoint(stopped.home / "killed")["history"]) >= 2
 
 
 def test_a_closed_output_is_one_line_and_code_1(stopped):
@@ -98,12 +104,11 @@ def test_a_killed_run_has_the_same_curves_and_pictures(runs):
         assert dict(stopped[tag]) == dict(whole[tag]), tag
 
 
-def test_a_step_that_was_logged_twice_has_the_same_value(runs):
-    values = {}
-    for tag, events in logged(runs.stopped).items():
-        for step, value in events:
-            first = values.setdefault((tag, step), value)
-            assert value == first, f"{tag} in epoch {step}"
+@pytest.mark.parametrize("tag", ["loss/train", "accuracy/test", "gradients/output.weight"])
+def test_an_epoch_that_was_logged_twice_has_the_same_values(tag, runs):
+    """The run was stopped when the epoch after the killed one's last had been logged."""
+    first, second = [value for step, value in logged(runs.stopped)[tag] if step == runs.done + 1]
+    assert first == second
 
 
 def test_an_interrupted_first_epoch_is_trained_again():
@@ -113,7 +118,8 @@ def test_an_interrupted_first_epoch_is_trained_again():
 
 
 def test_two_processes_in_a_directory_lose_no_epoch(monkeypatch):
-    """It starts from the checkpoint while the first one trains, and is stopped."""
+    """A second start, made by a call in the first one's third epoch, begins that one, too, and is
+    stopped."""
     train_epoch = train.train_epoch
     epochs = []
 
@@ -264,7 +270,7 @@ def test_a_hostile_checkpoint_runs_no_code(refusal):
 
 def test_a_hostile_pickle_runs_no_code(refusal):
     Path("run").mkdir()
-    Path("run/checkpoint.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    Path("run/checkpoint.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))  # as torch once did
     refusal()
     assert not Path("exploded").exists()
 
@@ -347,6 +353,7 @@ def test_a_setting_that_train_py_no_longer_has_is_refused(refusal):
 
 def test_a_run_on_another_device_resumes_on_the_cpu(monkeypatch):
     with monkeypatch.context() as patch:
+        # writes into the file that its tensors lie on cuda:99
         patch.setattr(serialization, "location_tag", lambda storage: "cuda:99")
         run("--epochs", 1)
     assert len(run("--epochs", 2, "--resume")) == 2
