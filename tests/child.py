@@ -14,15 +14,19 @@ import torchvision  # noqa: F401
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 import conftest
+
+for module in "train", "data", "download", "init", "log", "model":
+    del sys.modules[module]  # imported by conftest; they are imported anew without Unix's modules
+for module in conftest.UNIX_MODULES:
+    sys.modules[module] = None  # an import raises ImportError
+for function in conftest.UNIX_FUNCTIONS:
+    delattr(os, function)
+
 import data
 import download
 
 download.FILES = conftest.HASHES
 data.VAL_SIZE = conftest.VAL_SIZE
-for module in conftest.UNIX_MODULES:
-    sys.modules[module] = None
-for function in conftest.UNIX_FUNCTIONS:
-    delattr(os, function)
 
 train_py = conftest.ROOT / "train.py"
 sys.argv[0] = str(train_py)

@@ -166,6 +166,7 @@ def dictate_losses(monkeypatch, **losses: list[float]) -> None:
     """Let train.py learn nothing and find the losses that are listed for a split, one an epoch.
 
     dictate_losses(monkeypatch, val=[1, 2, 2]). Losses that are not listed fall: 1, 1/2, 1/3, ...
+    A second run goes on in the lists where the first one ended.
     """
     # train_epoch() and evaluate() are not told which split it is: each gets a size of its own.
     sizes = {"train": 50, "train_clean": 40, "val": 30, "test": 20, "mirrored": 10}

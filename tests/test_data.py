@@ -186,9 +186,9 @@ def test_mirrored_images_keep_their_labels(splits):
 
 
 def test_the_mirrored_half_is_that_of_the_readmes_numbers(splits):
-    """Another half would have other accuracies than the README."""
+    """Another half would have other accuracies than the README, for which this one was flipped."""
     flipped = flipped_numbers(splits["mirrored"][0], splits["test"][0])
-    assert flipped[:6] == [0, 1, 3, 4, 7, 9]
+    assert (flipped[:6], sum(flipped)) == ([0, 1, 3, 4, 7, 9], 24_892_200)
 
 
 def test_the_same_half_is_mirrored_whatever_the_seed():
@@ -233,9 +233,10 @@ def test_black_moves_in_where_an_image_moves_away():
 
 
 def test_each_variant_is_drawn_about_equally_often():
-    counts = drawn_variants(noise_images(2), 1, times=18_000)
-    unusual = {name: n for name, n in counts.items() if not 850 <= n <= 1_150}  # 5 sigma
-    assert unusual == {}, "not about 1,000 times"
+    images = noise_images(2)
+    counts = drawn_variants(images, 1, times=18_000)
+    for name in eighteen_variants(images[1].numpy()):
+        assert counts[name] == pytest.approx(1_000, abs=150), name  # 5 sigma
 
 
 def test_each_image_of_a_batch_gets_a_variant_of_its_own():
@@ -292,9 +293,10 @@ def test_an_epoch_holds_every_example_once(augment):
 
 
 @AUGMENT
-def test_an_epoch_has_a_random_order(augment):
-    _, labels = epoch_of(noise_images(300), augment=augment)
-    assert labels.tolist() != list(range(300))
+def test_an_epochs_order_is_pytorchs_random_permutation(augment):
+    _, labels = epoch_of(noise_images(300), augment=augment, seed=7)
+    torch.manual_seed(7)
+    assert labels.tolist() == torch.randperm(300).tolist()
 
 
 @AUGMENT

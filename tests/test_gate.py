@@ -15,10 +15,11 @@ GATE = ROOT / ".ci" / "run"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 (HASH,) = re.findall("[0-9a-f]{40}", GATE.read_text(encoding="utf-8"))
 FAKE_COMMAND = """#!/bin/sh
-# Notes how it is called.
+# Notes how it is called. With -c it stands for the README's command that prints a hash.
 echo "$(basename "$0") $*" >> calls
-[ "$1" = -c ] && echo "$HASH"  # with -c it stands for the README's command that prints a hash
-[ "$FAIL_AT" != "$(wc -l < calls | tr -d ' ')" ]  # the exit code: 1 in call number $FAIL_AT
+[ "$1" = -c ] && echo "$HASH"
+# The exit code: 1 if as many calls are noted as $FAIL_AT says. (Some wc print spaces, too.)
+[ "$FAIL_AT" != "$(wc -l < calls | tr -d ' ')" ]
 """
 CALLS = ["shellcheck experiments.sh .ci/run", "python3 -m venv .venv",
          "pip install -r requirements.txt", "python -m pytest", "pip install -q ruff",
@@ -86,5 +87,5 @@ def test_the_requirements_contain_each_package(package):
     assert package in [re.match("[a-z]*", line).group() for line in lines]
 
 
-def test_the_slow_tests_run_only_if_they_are_asked_for(pytestconfig):
+def test_pytest_leaves_out_the_tests_marked_slow(pytestconfig):
     assert "not slow" in pytestconfig.getini("addopts")

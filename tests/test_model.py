@@ -28,8 +28,8 @@ def reference_logits(model: MLP, images: torch.Tensor) -> numpy.ndarray:
 def relay(depth: int, **dropout: float) -> MLP:
     """Return a network that passes the first pixel on, from unit to unit, to output 0.
 
-    So output 0 is 0 if a unit on the way is dropped, and else shows how it was multiplied.
-    relay(2, dropout=0.5)
+    So output 0 is 0 if a unit on the way is dropped, and else shows how it was multiplied. It is
+    in training mode, as every new network. relay(2, dropout=0.5); without dropout, MLP's default.
     """
     model = MLP(hidden=1, depth=depth, **dropout).requires_grad_(False)
     for parameter in model.parameters():
@@ -125,14 +125,14 @@ def test_depth_1_is_bit_for_bit_linear_relu_linear():
     assert_equal(model(images), plain(images), "logits of MLP and of nn.Sequential")
 
 
-def test_softmax_applied_twice_cannot_get_below_1_46():
-    """As forward() in model.py says, and why it returns logits."""
+def test_a_perfect_answer_costs_1_46_after_two_softmaxes():
+    """About PyTorch, and why forward() in model.py has none; that it has none is tested above."""
     perfect = 1000 * torch.eye(10)  # right about all ten, and sure
     loss = nn.CrossEntropyLoss()(perfect.softmax(dim=1), torch.arange(10))
     assert loss.item() == pytest.approx(1.4612, abs=1e-4)
 
 
-def test_softmax_applied_once_can_get_to_0():
+def test_a_perfect_answer_costs_0_after_one_softmax():
     perfect = 1000 * torch.eye(10)
     loss = nn.CrossEntropyLoss()(perfect, torch.arange(10))
     assert loss.item() == pytest.approx(0, abs=1e-4)
@@ -142,7 +142,7 @@ def test_softmax_applied_once_can_get_to_0():
 
 
 def test_there_is_no_dropout_by_default():
-    assert relayed(relay(depth=3).train()).unique().tolist() == [1]
+    assert relayed(relay(depth=3)).unique().tolist() == [1]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

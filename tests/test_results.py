@@ -335,6 +335,7 @@ def test_a_run_from_another_device_is_read(table, monkeypatch):
         path = save_run("runs/vanilla")
         content = torch.load(path, weights_only=True) | {"model": {"weight": torch.ones(3)}}
         torch.save(content, path)
+    assert b"cuda:99" in path.read_bytes(), "the scene lacks a device"
     assert column(table(), "run") == ["vanilla"]
 
 
