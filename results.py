@@ -55,22 +55,25 @@ def read_run(directory: Path) -> dict:
 
 
 def group_by_seed(runs: dict[Path, dict], folder: str) -> list[dict]:
-    """Return the rows of the table: each has a name, settings, epochs, a place, seeds and numbers,
-    a list of each for its runs."""
-    rows = {}
+    """Return the rows of the table: each has a name, settings, epochs, a place, a kind (what its
+    runs have in common), and lists of its runs' seeds and numbers."""
+    rows = []
     for directory, run in runs.items():
         name = re.sub(r"-seed\d+$", "", directory.name)
         seed = run["settings"].pop("seed", None)
-        key = name, run["epochs"], str(sorted(run["settings"].items()))
-        copies = 0  # a second run with the same seed gets a row of its own, named by its path
-        while (*key, copies) in rows and seed in rows[(*key, copies)]["seeds"]:
-            copies += 1
-        if copies:
-            name = os.path.relpath(directory, folder)
-        row = rows.setdefault((*key, copies), {**run, "name": name, "seeds": [], "numbers": []})
+        kind = name, run["epochs"], run["settings"]
+        alike = [row for row in rows if row["kind"] == kind]
+        without_seed = [row for row in alike if seed not in row["seeds"]]
+        if without_seed:
+            row = without_seed[0]
+        else:
+            if alike:  # the same seed again gets a row of its own, named by the run's path
+                name = os.path.relpath(directory, folder)
+            row = run | {"kind": kind, "name": name, "seeds": [], "numbers": []}
+            rows.append(row)
         row["seeds"].append(seed)
         row["numbers"].append(run["numbers"])
-    return sorted(rows.values(), key=lambda row: (row["place"], row["name"], row["epochs"]))
+    return sorted(rows, key=lambda row: (row["place"], row["name"], row["epochs"]))
 
 
 def label(row: dict, rows: list[dict]) -> str:
