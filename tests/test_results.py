@@ -158,6 +158,13 @@ def test_a_second_run_of_a_seed_gets_a_row_with_its_path(table):
     assert column(rows, "loss/train") == ["0.4000", "0.5000", "0.3000"]
 
 
+def test_another_seed_joins_the_first_run_not_its_copy(table):
+    for folder, seed in ("first", 0), ("second", 0), ("third", 1):
+        save_run(f"runs/{folder}/vanilla", f"--seed={seed}")
+    seeds = {row["run"]: row["seeds"] for row in table()}
+    assert seeds == {"vanilla": "2", "second/vanilla": "1"}
+
+
 def test_only_a_seed_at_the_end_of_a_name_is_cut_off(table):
     save_run("runs/a-seed7-again")
     save_run("runs/reseed1")
