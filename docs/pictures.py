@@ -44,32 +44,36 @@ def draw_lines(axes, lines: dict[str, list[float]], title: str, xlabel: str = "e
 
     Names are moved up where they would overlap. Call it after the limits and scale of y are set.
     """
-    low, high = axes.transData.inverted(), axes.transData
+    to_pixels, from_pixels = axes.transData, axes.transData.inverted()
     heights = {}
     for name, values in lines.items():
         color, dashes = STYLES[name]
         axes.plot(range(1, len(values) + 1), values, dashes, color=color, linewidth=2)
-        heights[name] = high.transform((0, values[-1]))[1]
+        heights[name] = to_pixels.transform((0, values[-1]))[1]
     last = len(values)
     below = -float("inf")
     for name in sorted(heights, key=heights.get):
         below = max(heights[name], below + 17)  # in pixels
-        y = low.transform((0, below))[1]
+        y = from_pixels.transform((0, below))[1]
         axes.text(last * 1.03, y, name, color=STYLES[name][0], va="center")
     ticks = [1] + [tick for tick in (5, 10, 15, 20, 40, 60, 80) if tick <= last]
     axes.set(title=title, xlabel=xlabel, xlim=(1, last), xticks=ticks)
+    draw_frame(axes)
+
+
+def draw_frame(axes) -> None:
+    """Draw a grid, and no frame at the top and on the right."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_curves() -> None:
+def draw_curves(learning: dict[str, list[dict[str, float]]]) -> None:
     """Draw the training loss, test accuracy and mirrored accuracy of the four runs that learn."""
     figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
     titles = {"loss/train": "training loss", "accuracy/test": "accuracy on the test images",
               "accuracy/mirrored": "accuracy, half of them mirrored"}
     for axes, (tag, title) in zip(panels, titles.items()):
-        lines = {name: [metrics[tag] for metrics in history(RUNS / run)]
-                 for name, run in FIVE.items() if run != "zero"}
+        lines = {name: [metrics[tag] for metrics in epochs] for name, epochs in learning.items()}
         axes.set_ylim((0.2, 0.9) if tag == "loss/train" else (0.68, 0.9))
         draw_lines(axes, lines, title)
     figure.supxlabel("zero is off the scale: loss 2.3026 and accuracy 0.1000 in every epoch",
@@ -77,11 +81,10 @@ def draw_curves() -> None:
     figure.savefig(DOCS / "curves.png", dpi=100)
 
 
-def draw_overfitting() -> None:
+def draw_overfitting(learning: dict[str, list[dict[str, float]]]) -> None:
     """Draw the gap of the four runs that learn, and losses of long runs at a constant rate."""
     figure, panels = plt.subplots(1, 4, figsize=(12, 4), layout="constrained")
-    lines = {name: [metrics["loss/gap"] for metrics in history(RUNS / run)]
-             for name, run in FIVE.items() if run != "zero"}
+    lines = {name: [metrics["loss/gap"] for metrics in epochs] for name, epochs in learning.items()}
     panels[0].set_ylim(-0.01, 0.08)
     draw_lines(panels[0], lines, "loss/gap of the five")
     long_runs = {"constant": "xavier", "constant-augment": "+ augment",
@@ -99,8 +102,7 @@ def draw_overfitting() -> None:
         axes.text(5, 0.065, "loss/train_clean", color=color)
         axes.set(title=run, xlabel="epoch", ylim=(0.05, 0.52),
                  xlim=(1, len(metrics)), xticks=(1, 20, 40, 60, 80))
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        draw_frame(axes)
     figure.savefig(DOCS / "overfitting.png", dpi=100)
 
 
@@ -174,8 +176,9 @@ def main() -> None:
     """Read the runs and write the pictures."""
     plt.rcParams |= {"font.size": 12, "axes.titlesize": 12, "savefig.facecolor": "white"}
     splits = load_splits()
-    draw_curves()
-    draw_overfitting()
+    learning = {name: history(RUNS / run) for name, run in FIVE.items() if run != "zero"}
+    draw_curves(learning)
+    draw_overfitting(learning)
     draw_depth(splits["train"][0][:1000] / 255)
     events = {run: EventAccumulator(str(RUNS / run), {"images": 0, "scalars": 0}).Reload()
               for run in FIVE.values()}
