@@ -145,8 +145,9 @@ def main() -> None:
     for (name, limit), values in zip(LIMITS.items(), zip(*rounds)):
         numbers = (limit, median(values), min(values), max(values))
         print(f"| {name} | {' | '.join(f'{number:.2f}' for number in numbers)} |")
-    if missed(rounds):
-        sys.exit(f"benchmark.py: error: missed: {', '.join(missed(rounds))}")
+    too_slow = missed(rounds)
+    if too_slow:
+        sys.exit(f"benchmark.py: error: missed: {', '.join(too_slow)}")
 
 
 if __name__ == "__main__":

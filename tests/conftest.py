@@ -24,6 +24,7 @@ import download
 import train
 
 ROOT = Path(train.__file__).parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 RAW = Path("data/FashionMNIST/raw")
 VAL_SIZE = 500  # the last of the made-up training images
 REAL_VAL_SIZE = data.VAL_SIZE  # of the real ones
@@ -74,13 +75,6 @@ CONTENTS = made_up_files()
 HASHES = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
 
 
-def write_files(directory: Path) -> None:
-    """Write the four made-up files, unpacked."""
-    directory.mkdir(parents=True)
-    for name, content in CONTENTS.items():
-        (directory / name).write_bytes(content)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def made_up_world() -> None:
     """Let the made-up files be the right ones, and let nothing be found or fetched elsewhere."""
@@ -101,7 +95,9 @@ def made_up_world() -> None:
 def data_dir(made_up_world, tmp_path_factory) -> Path:
     """Return the directory of the made-up files; no test changes them."""
     home = tmp_path_factory.mktemp("data_set")
-    write_files(home / RAW)
+    (home / RAW).mkdir(parents=True)
+    for name, content in CONTENTS.items():
+        (home / RAW / name).write_bytes(content)
     return home / "data"
 
 
@@ -139,11 +135,10 @@ def start(*flags, cwd=None) -> subprocess.Popen:
 @pytest.fixture(scope="session")
 def plain_run(data_dir, tmp_path_factory) -> SimpleNamespace:
     """A finished run of 4 epochs, changed by no test: flags, directory, history, lines printed."""
-    home = tmp_path_factory.mktemp("plain")
-    (home / "data").symlink_to(data_dir)
     flags = ["--seed=5", "--hidden=20", "--epochs=4", "--batch-size=120", "--lr=0.5"]
-    log_dir = home / "my $runs" / "plain"  # a name that has to be quoted for a shell
-    flags += [f"--data-dir={home / 'data'}", f"--log-dir={log_dir}"]
+    # in a directory whose name has to be quoted for a shell
+    log_dir = tmp_path_factory.mktemp("plain") / "my $runs" / "plain"
+    flags += [f"--data-dir={data_dir}", f"--log-dir={log_dir}"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         history = train.main(flags)
     return SimpleNamespace(flags=flags, directory=log_dir, history=history,
@@ -197,6 +192,13 @@ def dictate_losses(monkeypatch, **losses: list[float]) -> None:
 def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
     """Fail if two tensors differ, with the number and the place of the differences."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, msg=lambda text: f"{what}: {text}")
+
+
+def make_script(path: Path, text: str) -> None:
+    """Make a program for the shell and, if need be, its directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from torchvision.datasets import FashionMNIST
 
 import download
 import train
-from conftest import CONTENTS, RAW, ROOT, disk_for
+from conftest import CONTENTS, RAW, ROOT, disk_for, make_script
 
 # As they are in download.py, since the fixtures below and in conftest.py put others in their place.
 from download import FILES as STATED_HASHES
@@ -482,8 +482,7 @@ def debian(home, monkeypatch) -> Path:
         mkdir -p "$3/no/package" && cp "$HOME"/debian/* "$3/no/package"
     """}
     for tool, script in tools.items():
-        write(home / "bin" / tool, f"#!/bin/sh\n{script}".encode())
-        (home / "bin" / tool).chmod(0o755)
+        make_script(home / "bin" / tool, f"#!/bin/sh\n{script}")
     monkeypatch.setenv("PATH", f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
     return home / "debian"
 
@@ -539,7 +538,7 @@ def test_apt_gets_noise_is_not_shown(debian, tmp_path, capfd):
     "tool, act", [("apt-get", "update"), ("apt-get", "download"), ("dpkg-deb", "-x")])
 def test_a_failing_tool_of_debian_is_named(debian, tool, act, tmp_path):
     script = f'#!/bin/sh\ncase "$*" in *{act}*) exit 100 ;; esac\n'
-    write(tmp_path / "bin" / tool, script.encode())
+    make_script(tmp_path / "bin" / tool, script)
     with pytest.raises(subprocess.CalledProcessError, match=f"{tool}.*{act}.* exit status 100"):
         fetched(tmp_path / "scratch")
 

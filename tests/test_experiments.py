@@ -10,23 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import EXPERIMENTS, ROOT
+from conftest import EXPERIMENTS, README, ROOT, make_script
 
 SCRIPT = ROOT / "experiments.sh"
-README_LINES = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
 FAKE_PYTHON = """#!/bin/sh
 # A Python that has torch, and notes how it is called instead of running anything.
 [ "$1" = -c ] && exit  # -c asks whether torch is there: yes
 echo "$0 $*" >> calls
 [ "$FAIL_AT" != "$(wc -l < calls | tr -d ' ')" ]  # the exit code: 1 in call number $FAIL_AT
 """
-
-
-def make_python(path: Path, text: str = FAKE_PYTHON) -> None:
-    """Make a script that stands for Python."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 @pytest.fixture
@@ -36,7 +28,7 @@ def place(home) -> Path:
     directory.mkdir()
     shutil.copy(SCRIPT, directory)
     (directory / "train.py").touch()
-    make_python(home / "bin" / "python3")
+    make_script(home / "bin" / "python3", FAKE_PYTHON)
     return directory
 
 
@@ -92,7 +84,7 @@ def test_extra_arguments_go_to_every_run(place):
 
 
 def test_an_argument_with_a_space_stays_one(home, place):
-    make_python(home / "bin" / "python3", '#!/bin/sh\n[ "$1" = -c ] || echo "$3" >> calls\n')
+    make_script(home / "bin" / "python3", '#!/bin/sh\n[ "$1" = -c ] || echo "$3" >> calls\n')
     calls = sh(place / "experiments.sh", "--data-dir", "my data").calls
     assert calls[:5] == ["my data"] * 5
 
@@ -103,7 +95,7 @@ def test_the_variable_RUNS_is_the_directory_of_the_runs(place):
 
 
 def test_a_space_in_RUNS_makes_no_more_arguments(home, place):
-    make_python(home / "bin" / "python3", '#!/bin/sh\n[ "$1" = -c ] || echo $# >> calls\n')
+    make_script(home / "bin" / "python3", '#!/bin/sh\n[ "$1" = -c ] || echo $# >> calls\n')
     usual = sh(place / "experiments.sh").calls
     all_twelve = sh(place / "experiments.sh", RUNS="no 1").calls
     assert all_twelve[6:] == usual
@@ -151,7 +143,7 @@ def test_experiments_sh_can_be_started_by_sh(place):
 
 def test_experiments_sh_can_be_started_in_its_directory(place, monkeypatch):
     monkeypatch.chdir(place)
-    make_python(place / "bin" / "python3")  # sh() puts ./bin into the PATH
+    make_script(place / "bin" / "python3", FAKE_PYTHON)  # sh() puts ./bin into the PATH
     assert sh("./experiments.sh").calls == calls_by(python="~/the study/bin/python3")
 
 
@@ -162,7 +154,7 @@ def test_experiments_sh_can_be_started_through_a_link(place):
 
 def test_a_copy_of_the_script_elsewhere_uses_train_py_here(home):
     """Job schedulers run a copy in a directory of their own."""
-    make_python(home / "bin" / "python3")
+    make_script(home / "bin" / "python3", FAKE_PYTHON)
     (home / "spool").mkdir()
     shutil.copy(SCRIPT, home / "spool" / "job7")
     assert sh("sh", "spool/job7").calls == calls_by(scripts=".")
@@ -173,19 +165,19 @@ def test_a_copy_of_the_script_elsewhere_uses_train_py_here(home):
 
 @pytest.mark.parametrize("venv", [".venv/bin/python", ".venv/Scripts/python.exe"])
 def test_the_venv_beside_experiments_sh_is_used(venv, place):
-    make_python(place / venv)
+    make_script(place / venv, FAKE_PYTHON)
     assert sh(place / "experiments.sh").calls == calls_by(python=f"~/the study/{venv}")
 
 
 def test_the_variable_PYTHON_wins_where_there_is_a_venv(home, place):
-    make_python(place / ".venv/bin/python")
-    make_python(home / "bin" / "other")
+    make_script(place / ".venv/bin/python", FAKE_PYTHON)
+    make_script(home / "bin" / "other", FAKE_PYTHON)
     done = sh(place / "experiments.sh", PYTHON="other")
     assert done.calls == calls_by(python="~/bin/other")
 
 
 def test_the_variable_PYTHON_wins_where_there_is_no_venv(home, place):
-    make_python(home / "bin" / "other")
+    make_script(home / "bin" / "other", FAKE_PYTHON)
     done = sh(place / "experiments.sh", PYTHON="other")
     assert done.calls == calls_by(python="~/bin/other")
 
@@ -199,27 +191,27 @@ NO_TORCH = WITH_TORCH.replace('"$@"', '-I -S "$@"')
 
 
 def test_a_venv_without_torch_is_passed_over(home, place):
-    make_python(place / ".venv/bin/python", NO_TORCH)
-    make_python(home / "bin" / "python3", WITH_TORCH)
+    make_script(place / ".venv/bin/python", NO_TORCH)
+    make_script(home / "bin" / "python3", WITH_TORCH)
     done = sh(place / "experiments.sh")
     assert done.errors == ""
     assert done.calls == ["~/bin/python3"] * 6
 
 
 def test_a_venv_with_torch_precedes_python3(home, place):
-    make_python(place / ".venv/bin/python", WITH_TORCH)
-    make_python(home / "bin" / "python3", WITH_TORCH)
+    make_script(place / ".venv/bin/python", WITH_TORCH)
+    make_script(home / "bin" / "python3", WITH_TORCH)
     assert sh(place / "experiments.sh").calls == ["~/the study/.venv/bin/python"] * 6
 
 
 def test_without_torch_experiments_sh_says_how_to_get_it(home, place):
-    make_python(home / "bin" / "python3", NO_TORCH)
+    make_script(home / "bin" / "python3", NO_TORCH)
     done = sh(place / "experiments.sh")
     assert done.code == 1
     assert done.calls == []
     beginning, _, command = done.errors.rstrip("\n").partition(" install it: ")
     assert beginning == "experiments.sh: error: no Python has torch;"
-    assert command in README_LINES, f"the README has another command than {command}"
+    assert command in README.splitlines(), f"the README has another command than {command}"
 
 
 # What keeps it running elsewhere

@@ -9,10 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import ROOT
+from conftest import README, ROOT, make_script
 
 GATE = ROOT / ".ci" / "run"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 (HASH,) = re.findall("[0-9a-f]{40}", GATE.read_text(encoding="utf-8"))
 FAKE_COMMAND = """#!/bin/sh
 # Notes how it is called. With -c it stands for the README's command that prints a hash.
@@ -34,10 +33,8 @@ def gate(home, monkeypatch):
     (home / "README.md").write_text("python -c the riddle\n")
     for directory, names in {"bin": ["shellcheck", "python3"],
                              ".venv/bin": ["pip", "python", "ruff"]}.items():
-        (home / directory).mkdir(parents=True)
         for name in names:
-            (home / directory / name).write_text(FAKE_COMMAND)
-            (home / directory / name).chmod(0o755)
+            make_script(home / directory / name, FAKE_COMMAND)
     monkeypatch.setenv("PATH", f"{home / 'bin'}:{os.environ['PATH']}")
 
     def run_gate(fail_at: int = 0, answer: str = HASH) -> SimpleNamespace:

@@ -332,17 +332,22 @@ def magnified(image: torch.Tensor) -> torch.Tensor:
     return pil_to_tensor(Image.fromarray(image.numpy()).resize((28 * 4, 28 * 4)))[0]
 
 
-@pytest.fixture
-def show_mistakes():
-    """Return a function that logs made-up mistakes and returns their pictures: (N, 160, 112)."""
+def log_mistakes(labels: list[int], predicted: list[int], confidence: list[float]) -> None:
+    """Log made-up answers for images of noise, in epoch 1."""
+    with log.SummaryWriter("run") as writer:
+        log.log_mistakes(writer, noise_images(len(labels)), torch.tensor(labels),
+                         torch.tensor(predicted), torch.tensor(confidence), 1)
 
-    def show(labels: list[int], predicted: list[int], confidence: list[float]) -> torch.Tensor:
-        with log.SummaryWriter("run") as writer:
-            log.log_mistakes(writer, noise_images(len(labels)), torch.tensor(labels),
-                             torch.tensor(predicted), torch.tensor(confidence), 1)
-        return tiles(grey_picture(logged("run")["mistakes"], 1), 160, 112, padding=2)
 
-    return show
+def mistakes_of(values: list[tuple], step: int) -> torch.Tensor:
+    """Return the logged pictures of mistakes one by one: uint8 (N, 160, 112)."""
+    return tiles(grey_picture(values, step), 160, 112, padding=2)
+
+
+def show_mistakes(labels: list[int], predicted: list[int], confidence: list[float]) -> torch.Tensor:
+    """Log made-up answers and return the pictures of the mistakes: uint8 (N, 160, 112)."""
+    log_mistakes(labels, predicted, confidence)
+    return mistakes_of(logged("run")["mistakes"], 1)
 
 
 def image_numbers(pictures: torch.Tensor, images: torch.Tensor) -> list[int | None]:
@@ -351,34 +356,34 @@ def image_numbers(pictures: torch.Tensor, images: torch.Tensor) -> list[int | No
     return [numbers.get(picture[:112].numpy().tobytes()) for picture in pictures]
 
 
-def test_only_wrong_answers_are_mistakes(show_mistakes):
+def test_only_wrong_answers_are_mistakes():
     pictures = show_mistakes([0, 1, 2, 3, 4], [0, 9, 2, 9, 9], [0.9, 0.8, 0.7, 0.6, 0.5])
     assert sorted(image_numbers(pictures, noise_images(5))) == [1, 3, 4]
 
 
-def test_the_surest_mistake_comes_first(show_mistakes):
+def test_the_surest_mistake_comes_first():
     pictures = show_mistakes([0, 0, 0], [1, 1, 1], [0.5, 0.7, 0.6])
     assert image_numbers(pictures, noise_images(3)) == [1, 2, 0]
 
 
-def test_at_most_12_mistakes_are_shown(show_mistakes):
+def test_at_most_12_mistakes_are_shown():
     pictures = show_mistakes([0] * 20, [1] * 20, [0.5] * 20)
     assert len(pictures) == 12
 
 
-def test_mistakes_stand_in_rows_of_three(show_mistakes):
+def test_mistakes_stand_in_rows_of_three():
     show_mistakes([0] * 5, [1] * 5, [0.5] * 5)
     height, width = grey_picture(logged("run")["mistakes"], 1).shape
     assert [height // 160, width // 112] == [2, 3]
 
 
 @pytest.mark.parametrize("true, predicted", [(0, 6), (6, 0), (5, 9), (1, 8)])
-def test_a_mistakes_words_tell_truth_and_answer(show_mistakes, true, predicted):
+def test_a_mistakes_words_tell_truth_and_answer(true, predicted):
     pictures = show_mistakes([true] * 3, [predicted] * 3, [0.9] * 3)  # a full row
     assert_caption(pictures[0], true, predicted, 0.9)
 
 
-def test_a_mistakes_words_tell_how_sure_the_network_was(show_mistakes):
+def test_a_mistakes_words_tell_how_sure_the_network_was():
     pictures = show_mistakes([0] * 3, [1] * 3, [0.987, 0.876, 0.765])
     for picture, confidence in zip(pictures, [0.987, 0.876, 0.765]):
         assert_caption(picture, 0, 1, confidence)
@@ -401,17 +406,13 @@ def test_different_captions_look_different():
 
 def test_a_single_mistake_is_shown():
     """make_grid() gives a single picture no frame, so show_mistakes cannot cut it out."""
-    with log.SummaryWriter("run") as writer:
-        log.log_mistakes(writer, noise_images(2), torch.tensor([0, 1]), torch.tensor([0, 2]),
-                         torch.tensor([0.9, 0.8]), 1)
+    log_mistakes([0, 1], [0, 2], [0.9, 0.8])
     picture = grey_picture(logged("run")["mistakes"], 1)
     assert_equal(picture[:112], magnified(noise_images(2)[1]), "image 1")
 
 
 def test_without_a_mistake_none_is_shown():
-    with log.SummaryWriter("run") as writer:
-        log.log_mistakes(writer, noise_images(3), torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]),
-                         torch.tensor([0.9, 0.8, 0.7]), 1)
+    log_mistakes([0, 1, 2], [0, 1, 2], [0.9, 0.8, 0.7])
     assert "mistakes" not in logged("run")
 
 
@@ -424,14 +425,14 @@ def test_mistakes_of_a_run_are_its_surest_of_the_test(events, splits, last_model
     predicted, confidence = answers(last_model, images, labels)
     wrong = [i for i in range(300) if predicted[i] != labels[i]]
     surest = sorted(wrong, key=lambda i: confidence[i], reverse=True)[:12]
-    shown = tiles(grey_picture(events["mistakes"], 12), 160, 112, padding=2)
+    shown = mistakes_of(events["mistakes"], 12)
     assert image_numbers(shown, images) == surest
 
 
 def test_the_words_below_a_runs_mistakes_are_true(events, splits, last_model):
     images, labels = splits["test"]
     predicted, confidence = answers(last_model, images, labels)
-    shown = tiles(grey_picture(events["mistakes"], 12), 160, 112, padding=2)
+    shown = mistakes_of(events["mistakes"], 12)
     for place, i in enumerate(image_numbers(shown, images)):
         assert_caption(shown[place], int(labels[i]), predicted[i], confidence[i])
 

@@ -14,18 +14,22 @@ from torchvision.datasets import FashionMNIST
 import download
 import results
 import train
-from conftest import EXPERIMENTS, ROOT, logged, run
+from conftest import EXPERIMENTS, README, ROOT, logged, make_script, run
 from model import MLP
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"python train\.py([^`\n#…]*)", README)) - {" --help"})
 FILES = sorted(set(re.findall(r"\]\(([\w./]+)\)", README)))
 
 
+def table_rows(titles: str) -> list[str]:
+    """Return the lines below the titles of the README's table whose titles begin so."""
+    return README[README.index(titles):].split("\n\n")[0].splitlines()[2:]
+
+
 def rows_by_run(titles: str) -> dict[str, list[str]]:
     """Return the cells of each row of the README's table whose titles begin so: {run: cells}."""
-    lines = README[README.index(titles):].split("\n\n")[0].splitlines()
-    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines[2:]]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")]
+            for line in table_rows(titles)]
     return {row[0]: row for row in rows}
 
 
@@ -108,8 +112,8 @@ def test_the_readme_names_the_directory_for_files_saved_by_hand():
 
 def test_the_readme_names_only_tags_that_tensorboard_shows():
     run("--epochs", 1, "--hidden", 5, "--lr", 1e-4)  # which leaves mistakes to show
-    lines = README[README.index("| tag |"):].split("\n\n")[0].splitlines()[2:]
-    names = [name for line in lines for name in re.findall("`(.*?)`", line.split("|")[1])]
+    names = [name for line in table_rows("| tag |")
+             for name in re.findall("`(.*?)`", line.split("|")[1])]
     shown = [tag.removesuffix("/text_summary") for tag in logged()]
     for name in names:
         if name.endswith("…"):  # the beginning of tags
@@ -157,8 +161,7 @@ def test_the_readmes_line_counts_different_hidden_units(init, number, capsys):
 
 def shell(command: str, **environment: str) -> list[str]:
     """Return how a command of the README calls experiments.sh: RUNS and arguments, sorted."""
-    Path("experiments.sh").write_text('#!/bin/sh\necho "$RUNS $*"\n')
-    Path("experiments.sh").chmod(0o755)
+    make_script(Path("experiments.sh"), '#!/bin/sh\necho "$RUNS $*"\n')
     done = subprocess.run(["sh", "-c", command], env=os.environ | environment, text=True,
                           stdout=subprocess.PIPE, timeout=60)
     return sorted(done.stdout.splitlines())

@@ -48,16 +48,11 @@ def table(capsys):
     return get_table
 
 
-@pytest.fixture
-def left_out(capsys):
-    """A function that returns the lines about runs that are left out, with which it exits."""
-
-    def get_left_out(folder="runs") -> list[str]:
-        with pytest.raises(SystemExit) as end:
-            results.main([str(folder)])
-        return end.value.code.splitlines()  # a text: Python prints it and exits with code 1
-
-    return get_left_out
+def left_out() -> list[str]:
+    """Return the lines about runs that are left out, with which results.py exits."""
+    with pytest.raises(SystemExit) as end:
+        results.main(["runs"])
+    return end.value.code.splitlines()  # a text: Python prints it and exits with code 1
 
 
 def column(rows: list[dict], title: str) -> list[str]:
@@ -254,7 +249,7 @@ def test_a_run_behind_links_counts_once(table):
     assert column(rows, "seeds") == ["1"]
 
 
-def test_a_folder_without_runs_is_said_to_have_none(left_out):
+def test_a_folder_without_runs_is_said_to_have_none():
     assert left_out() == ["results.py: error: there is no run in runs; train.py makes one"]
 
 
@@ -269,12 +264,12 @@ def test_an_older_run_may_lack_a_flag_of_the_study(table):
 # What is left out
 
 
-def test_an_unfinished_run_is_left_out(left_out):
+def test_an_unfinished_run_is_left_out():
     save_run("runs/short", epochs=1, asked=2)
     assert left_out() == ["results.py: error: runs/short left out: not finished, 1 of 2 epochs"]
 
 
-def test_an_exploded_run_is_left_out(left_out):
+def test_an_exploded_run_is_left_out():
     Path("runs/exploded").mkdir(parents=True)
     Path("runs/exploded/events.out.tfevents.1").touch()
     assert left_out() == ["results.py: error: runs/exploded left out: no checkpoint: it exploded, "
@@ -290,7 +285,7 @@ def test_finished_runs_are_shown_though_others_are_left_out(capsys):
     assert [row.split(" | ")[0] for row in rows] == ["| vanilla"]
 
 
-def test_all_that_are_left_out_are_named_in_order(left_out):
+def test_all_that_are_left_out_are_named_in_order():
     for name in "c", "a", "b":
         save_run(f"runs/{name}", epochs=1, asked=2)
     names = [line.split()[2] for line in left_out()]
@@ -300,35 +295,35 @@ def test_all_that_are_left_out_are_named_in_order(left_out):
 @pytest.mark.parametrize("content", [
     {}, [1], {"state_dict": {}}, {"settings": {}, "history": []}, {"settings": 3, "history": [{}]}],
     ids=str)
-def test_a_checkpoint_of_another_program_is_left_out(content, left_out):
+def test_a_checkpoint_of_another_program_is_left_out(content):
     Path("runs/foreign").mkdir(parents=True)
     torch.save(content, "runs/foreign/checkpoint.pt")
     (line,) = left_out()
     assert line.startswith("results.py: error: runs/foreign left out: ")
 
 
-def test_a_damaged_checkpoint_is_left_out(left_out):
+def test_a_damaged_checkpoint_is_left_out():
     path = save_run("runs/damaged")
     path.write_bytes(path.read_bytes()[:-1])
     (line,) = left_out()
     assert line.startswith("results.py: error: runs/damaged left out: ")
 
 
-def test_the_reason_for_leaving_out_a_run_is_short(left_out):
+def test_the_reason_for_leaving_out_a_run_is_short():
     Path("runs/hostile").mkdir(parents=True)
     torch.save(Bomb(), "runs/hostile/checkpoint.pt")  # of which torch has much to say
     (line,) = left_out()
     assert len(line.partition(" of train.py: ")[2]) == 150
 
 
-def test_a_hostile_checkpoint_runs_no_code(left_out):
+def test_a_hostile_checkpoint_runs_no_code():
     path = save_run("runs/hostile")
     torch.save(torch.load(path, weights_only=True) | {"object": Bomb()}, path)
     left_out()
     assert not Path("exploded").exists()
 
 
-def test_a_hostile_checkpoint_is_left_out(left_out):
+def test_a_hostile_checkpoint_is_left_out():
     path = save_run("runs/hostile")
     torch.save(torch.load(path, weights_only=True) | {"object": Bomb()}, path)
     (line,) = left_out()

@@ -254,36 +254,31 @@ def test_no_half_checkpoint_is_left_if_saving_fails():
 # What is refused
 
 
-@pytest.fixture
-def refusal():
-    """A function that returns the line with which run/checkpoint.pt is refused."""
-
-    def get_refusal(*flags) -> str:
-        with pytest.raises(SystemExit) as end:
-            run("--epochs", 9, "--resume", *flags)
-        return str(end.value.code)
-
-    return get_refusal
+def refusal() -> str:
+    """Return the line with which run/checkpoint.pt is refused."""
+    with pytest.raises(SystemExit) as end:
+        run("--epochs", 9, "--resume")
+    return str(end.value.code)
 
 
 DAMAGED = "train.py: error: run/checkpoint.pt is damaged or not a checkpoint of train.py; " \
           "choose another --log-dir"
 
 
-def test_a_hostile_checkpoint_is_refused(refusal):
+def test_a_hostile_checkpoint_is_refused():
     Path("run").mkdir()
     torch.save({"settings": {}, "history": [], "object": Bomb()}, "run/checkpoint.pt")
     assert refusal() == DAMAGED
 
 
-def test_a_hostile_checkpoint_runs_no_code(refusal):
+def test_a_hostile_checkpoint_runs_no_code():
     Path("run").mkdir()
     torch.save(Bomb(), "run/checkpoint.pt")
     refusal()
     assert not Path("exploded").exists()
 
 
-def test_a_hostile_pickle_runs_no_code(refusal):
+def test_a_hostile_pickle_runs_no_code():
     Path("run").mkdir()
     Path("run/checkpoint.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))  # as torch once did
     refusal()
@@ -291,7 +286,7 @@ def test_a_hostile_pickle_runs_no_code(refusal):
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"PK\x03\x04"], ids=repr)
-def test_a_file_of_something_else_is_refused(content, refusal):
+def test_a_file_of_something_else_is_refused(content):
     Path("run").mkdir()
     Path("run/checkpoint.pt").write_bytes(content)
     assert refusal() == DAMAGED
@@ -299,32 +294,32 @@ def test_a_file_of_something_else_is_refused(content, refusal):
 
 @pytest.mark.parametrize("content", [{}, [1], {"state_dict": {}}, {"settings": 3, "history": []},
                                      {"settings": {}, "history": 3}], ids=str)
-def test_a_checkpoint_of_another_program_is_refused(content, refusal):
+def test_a_checkpoint_of_another_program_is_refused(content):
     Path("run").mkdir()
     torch.save(content, "run/checkpoint.pt")
     assert refusal() == DAMAGED
 
 
-def test_a_checkpoint_cut_short_is_refused(refusal):
+def test_a_checkpoint_cut_short_is_refused():
     run("--epochs", 1)
     path = Path("run/checkpoint.pt")
     path.write_bytes(path.read_bytes()[:-1])
     assert refusal() == DAMAGED
 
 
-def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(refusal):
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged():
     Path("run/checkpoint.pt").mkdir(parents=True)
     assert refusal() == "train.py: error: run/checkpoint.pt: Is a directory"
 
 
-def test_a_checkpoint_of_another_network_is_refused(refusal, monkeypatch):
+def test_a_checkpoint_of_another_network_is_refused(monkeypatch):
     run("--epochs", 1)
     monkeypatch.setattr(train, "MLP", lambda *_: torch.nn.Linear(3, 3))
     assert refusal() == "train.py: error: run/checkpoint.pt does not fit: the network in " \
                         "model.py is not the one that was saved; choose another --log-dir"
 
 
-def test_a_checkpoint_without_a_part_is_refused(refusal):
+def test_a_checkpoint_without_a_part_is_refused():
     run("--epochs", 1)
     content = torch.load("run/checkpoint.pt", weights_only=True)
     del content["scheduler"]
@@ -355,7 +350,7 @@ def test_all_settings_that_differ_are_named(plain_run):
         train.main([*plain_run.flags, "--resume", "--lr=1", "--seed=1"])
 
 
-def test_a_setting_that_train_py_no_longer_has_is_refused(refusal):
+def test_a_setting_that_train_py_no_longer_has_is_refused():
     run("--epochs", 1)
     content = torch.load("run/checkpoint.pt", weights_only=True)
     content["settings"]["gone_flag"] = 0.9

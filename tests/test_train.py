@@ -69,9 +69,9 @@ def train_by_hand(splits: dict, seed: int, hidden: int, epochs: int, batch_size:
 
 
 @pytest.fixture(scope="module")
-def by_hand(plain_run) -> SimpleNamespace:
+def by_hand(data_dir) -> SimpleNamespace:
     """The plain run, computed by hand: splits, weights, history."""
-    splits = train.load_splits(plain_run.directory.parents[1] / "data")
+    splits = train.load_splits(data_dir)
     # with the flags of plain_run in conftest.py
     weights, history = train_by_hand(splits, seed=5, hidden=20, epochs=4, batch_size=120, lr=0.5)
     return SimpleNamespace(splits=splits, weights=weights, history=history)
@@ -239,11 +239,9 @@ def test_the_data_go_to_the_device(monkeypatch):
 @pytest.fixture(scope="module")
 def zero_run(data_dir, tmp_path_factory) -> Path:
     """The directory of a run with zero initialisation, changed by no test."""
-    home = tmp_path_factory.mktemp("zero")
-    (home / "data").symlink_to(data_dir)
-    where = [f"--data-dir={home / 'data'}", f"--log-dir={home / 'run'}"]
-    train.main(["--init=zero", "--epochs=2", *where])
-    return home / "run"
+    log_dir = tmp_path_factory.mktemp("zero") / "run"
+    train.main(["--init=zero", "--epochs=2", f"--data-dir={data_dir}", f"--log-dir={log_dir}"])
+    return log_dir
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -323,7 +321,6 @@ def test_lr_is_the_rate_at_the_start(monkeypatch):
 def batches(data_dir, tmp_path_factory) -> dict[str, list[list]]:
     """The batches of the first two epochs of the experiments and of other seeds: {name: epochs}."""
     home = tmp_path_factory.mktemp("batches")
-    (home / "data").symlink_to(data_dir)
     seen = []
 
     def look(model, criterion, optimizer, batches):
@@ -331,13 +328,13 @@ def batches(data_dir, tmp_path_factory) -> dict[str, list[list]]:
         return 1.0
 
     runs = EXPERIMENTS | {f"seed {seed}": [f"--seed={seed}"] for seed in (1, 2, 3)}
-    where = [f"--data-dir={home / 'data'}", "--hidden=5", "--epochs=2", "--batch-size=512"]
+    shared = [f"--data-dir={data_dir}", "--hidden=5", "--epochs=2", "--batch-size=512"]
     with pytest.MonkeyPatch.context() as patch:
         skip_start_and_end(patch)
         patch.setattr(train, "train_epoch", look)
         patch.setattr(train, "evaluate", lambda *_: (1.0, 0.5))
         for name, flags in runs.items():
-            train.main([*where, *flags, f"--log-dir={home / name}"])
+            train.main([*shared, *flags, f"--log-dir={home / name}"])
     return {name: [seen.pop(0), seen.pop(0)] for name in runs}
 
 
