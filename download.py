@@ -1,7 +1,8 @@
-"""Find or fetch the four files of Fashion-MNIST, and verify them: python download.py (plumbing)
+"""Find or download the four files of Fashion-MNIST, and verify them: python download.py. Plumbing.
 
-They are looked for, unpacked or as .gz, in <data-dir>/FashionMNIST/raw, in <data-dir> itself and
-where Debian's package puts them; else they are downloaded. Used is only what has the right SHA-256.
+It looks for them, unpacked or as .gz, in <data-dir>/FashionMNIST/raw, in <data-dir> itself and
+where Debian's package installs them. Otherwise it downloads them. Only files with the right SHA-256
+are used.
 """
 
 import argparse
@@ -27,30 +28,22 @@ PACKAGE, PACKAGE_DIR = "dataset-fashion-mnist", Path("/usr/share/datasets/fashio
 TIMEOUT = 15  # seconds that a server may be silent
 
 
-def parse_directory(text: str) -> Path:
-    """Return the directory that a flag names, with ~ expanded. argparse reports if it is a file."""
-    path = Path(os.path.expanduser(text))
-    if os.path.isfile(path):
-        raise argparse.ArgumentTypeError(f"{path} is a file and must be a directory")
-    return path
-
-
 def check_link(path: Path) -> None:
-    """Raise OSError if the path, or a directory above it, is a link that leads nowhere."""
+    """Raise OSError if the path, or a directory above it, is a dangling symbolic link."""
     for link in (path, *path.parents):
         if os.path.islink(link) and not os.path.exists(link):
             target = os.readlink(link)
-            raise OSError(f"{link} is a link to {target}, which is not there; make that or delete "
-                          "the link")
+            raise OSError(f"{link} is a symbolic link to {target}, which does not exist; create "
+                          f"{target} or delete the link")
 
 
 def read_verified(path: Path) -> bytes:
-    """Return the content of one of FILES, unpacked. Raises OSError if a bit of it is wrong."""
+    """Return the content of one of FILES, unpacked. Raises OSError if it is not the right one."""
     check_link(path)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise OSError(f"{path} cannot be read ({error.strerror}); mend that, or choose "
+        raise OSError(f"{path} cannot be read ({error.strerror}); fix that, or choose "
                       "another --data-dir") from error
     try:
         if path.suffix == ".gz":
@@ -59,22 +52,22 @@ def read_verified(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error):  # cut short, or not made by gzip
         intact = False
     if not intact:
-        raise OSError(f"{path} is damaged or not Fashion-MNIST's; move or delete it")
+        raise OSError(f"{path} is damaged or not from Fashion-MNIST; move or delete it")
     return content
 
 
 def torchvision_download(scratch: Path) -> Path:
     """Let torchvision download the .gz files; return their directory."""
-    from torchvision.datasets import FashionMNIST  # only here: the import takes seconds
+    from torchvision.datasets import FashionMNIST  # here, because the import takes seconds
 
     print("downloading Fashion-MNIST", file=sys.stderr, flush=True)
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision itself sets none
-    with contextlib.redirect_stdout(sys.stderr):  # older ones print, and output may be piped
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision itself sets no limit
+    with contextlib.redirect_stdout(sys.stderr):  # older versions print
         return Path(FashionMNIST(scratch, download=True).raw_folder)
 
 
 def debian_download(scratch: Path) -> Path:
-    """Fetch and unpack Debian's package, without being root; return the directory of its .gz."""
+    """Download and unpack Debian's package, not as root; return the directory of its .gz files."""
     apt = ["apt-get", f"-oDir::State::Lists={scratch}", f"-oDir::Cache={scratch}",
            "-oAPT::Sandbox::User=", f"-oAcquire::http::Timeout={TIMEOUT}", "-oAcquire::Retries=0"]
     subprocess.run([*apt, "update"], check=True, capture_output=True, timeout=40)
@@ -84,21 +77,22 @@ def debian_download(scratch: Path) -> Path:
 
 
 def download(names: list[str], raw: Path) -> dict[str, bytes]:
-    """Return the contents of the named files by the first way that works. Raises OSError."""
+    """Return the contents of the named files from the first source that works. Raises OSError."""
     reasons = []
-    for way in torchvision_download, debian_download:
+    for source in torchvision_download, debian_download:
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                source = way(Path(scratch))
-                return {name: read_verified(source / f"{name}.gz") for name in names}
-        except Exception as error:  # whatever went wrong, try the next way
+                directory = source(Path(scratch))
+                return {name: read_verified(directory / f"{name}.gz") for name in names}
+        except Exception as error:  # whatever went wrong, try the next source
             reasons.append(" ".join(str(error).split()))
-    raise OSError("Fashion-MNIST cannot be downloaded; connect to the internet, save its four .gz "
-                  f"files in {raw}, or install Debian's package {PACKAGE} ({'; '.join(reasons)})")
+    raise OSError("Fashion-MNIST cannot be downloaded; connect to the internet, install Debian's "
+                  f"package {PACKAGE}, or save in {raw} what is missing: {', '.join(names)}, "
+                  f"unpacked or as .gz ({'; '.join(reasons)})")
 
 
 def save(contents: dict[str, bytes], directory: Path) -> None:
-    """Write each file beside its place, then move it there: there is never half a file."""
+    """Write each file to a temporary directory, then move it into place, so none is incomplete."""
     for name, content in contents.items():
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
@@ -109,8 +103,11 @@ def save(contents: dict[str, bytes], directory: Path) -> None:
 def find_dataset(data_dir: Path) -> dict[str, bytes]:
     """Return {name: content} of all FILES, unpacked and verified. Raises OSError.
 
-    What was unpacked or downloaded is saved in <data-dir>/FashionMNIST/raw for the next start.
+    Files that were unpacked or downloaded are saved in <data-dir>/FashionMNIST/raw for next time.
     """
+    data_dir = Path(os.path.expanduser(data_dir))  # no shell has expanded --data-dir=~/x
+    if os.path.isfile(data_dir):
+        raise OSError(f"--data-dir {data_dir} is a file and must be a directory")
     raw = data_dir / "FashionMNIST" / "raw"
     check_link(raw)
     contents, unpacked = {}, {}
@@ -118,7 +115,7 @@ def find_dataset(data_dir: Path) -> dict[str, bytes]:
         packed = f"{name}.gz"
         for path in (raw / name, raw / packed, data_dir / name, data_dir / packed,
                      PACKAGE_DIR / packed):
-            if os.path.lexists(path):  # true for a link that leads nowhere, too
+            if os.path.lexists(path):  # true for a dangling link, too
                 contents[name] = read_verified(path)
                 if path.name == packed:
                     unpacked[name] = contents[name]
@@ -128,17 +125,17 @@ def find_dataset(data_dir: Path) -> dict[str, bytes]:
     try:
         save(unpacked | downloaded, raw)
     except OSError as error:
-        if downloaded:  # what is only unpacked can be unpacked again, from a read-only disk
+        if downloaded:  # unpacked files need not be saved: they can be unpacked again
             raise OSError(f"{raw} cannot be written ({error.strerror}); "
                           "choose another --data-dir") from error
     return contents | downloaded
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Find or fetch the files."""
+    """Find or download the files."""
     parser = argparse.ArgumentParser(description="Get Fashion-MNIST.", usage=argparse.SUPPRESS)
-    parser.add_argument("--data-dir", type=parse_directory, default=DEFAULT_DATA_DIR,
-                        metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--data-dir", type=Path, default=DEFAULT_DATA_DIR, metavar="DIR",
+                        help="default: %(default)s")
     data_dir = parser.parse_args(argv).data_dir
     try:
         find_dataset(data_dir)
@@ -147,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("download.py: interrupted", file=sys.stderr)
         sys.exit(130)
-    print(f"--data-dir {data_dir}: the four files of Fashion-MNIST are at hand, verified")
+    print(f"--data-dir {data_dir}: all four files of Fashion-MNIST are there and verified")
 
 
 if __name__ == "__main__":
