@@ -4,9 +4,9 @@
 #   ./experiments.sh                            # into runs/vanilla, runs/zero, ...
 #   ./experiments.sh --epochs 40                # extra arguments go to every run
 #   RUNS=seeds/1 ./experiments.sh --seed 1      # into another directory
-#   PYTHON=python3.12 ./experiments.sh          # by another Python
+#   PYTHON=python3.12 ./experiments.sh          # with another Python
 #
-# Started again after an interruption, it goes on where it was and repeats nothing.
+# If interrupted, run it again: it continues where it stopped.
 set -eu
 
 here=$(dirname "$(readlink -f "$0")")
@@ -14,16 +14,22 @@ here=$(dirname "$(readlink -f "$0")")
 for argument in "$@"; do
     case $argument in
         -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit ;;
-        --init* | --augment* | --dropout* | --log-dir*)
+        --log-dir*)
+            echo "experiments.sh: error: each experiment has a --log-dir of its own;" \
+                "put all of them elsewhere with RUNS=DIR ./experiments.sh" >&2
+            exit 2 ;;
+        --init* | --augment* | --dropout*)
             echo "experiments.sh: error: ${argument%%=*} is set by each experiment; use train.py" >&2
             exit 2 ;;
     esac
 done
 
-# The first Python that has torch. (find_spec imports nothing, so this is quick.)
+# The first Python that has torch: that of the active environment, of .venv, of the system.
+# (find_spec imports nothing, so this is quick.)
 has_torch='import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'
 python=${PYTHON:-}
-for candidate in "$here/.venv/bin/python" "$here/.venv/Scripts/python.exe" python3; do
+for candidate in ${VIRTUAL_ENV:+python} "$here/.venv/bin/python" \
+    "$here/.venv/Scripts/python.exe" python3 python; do
     if [ -z "$python" ] && "$candidate" -c "$has_torch" 2> /dev/null; then
         python=$candidate
     fi
