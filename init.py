@@ -1,4 +1,7 @@
-"""The ways to initialise the weights: one small function each, one table of names.
+"""Four ways to initialise the weights: a small function for each, and a table of their names.
+
+fan_in and fan_out are the numbers of inputs and outputs of a layer. U(a, b) is the uniform
+distribution from a to b, N(m, v) the normal distribution with mean m and variance v.
 
 | mode    | weights                            | biases           | std of the hidden weights |
 |---------|------------------------------------|------------------|---------------------------|
@@ -7,60 +10,71 @@
 | xavier  | N(0, 2 / (fan_in + fan_out))       | 0                | 0.0476                    |
 | kaiming | N(0, 2 / fan_in)                   | 0                | 0.0505                    |
 
-U(from, to) is uniform, N(mean, variance) normal; fan_in and fan_out are a layer's numbers of inputs
-and outputs. The last column is that of the first hidden layer, 784 -> 100. Two things matter:
+(The last column is for the first hidden layer, 784 -> 100.) Two things matter, symmetry and size.
 
-Symmetry. Units with equal incoming and outgoing weights get equal gradients, so they stay equal,
-and a hundred of them are worth one. Any constant fails like that. (Dropout, which silences other
-units for each image, makes gradients differ; the constant 0 fails even then, see zero.) Random
-weights make the units differ from the start.
+Symmetry. Hidden units with equal incoming and equal outgoing weights compute the same number and
+get the same gradients. So they stay equal, and a hundred of them are worth one. That is why any
+constant fails. Random weights make the units different from the start.
 
-Size. A unit adds up weight * input over its fan_in inputs. Let the weights be drawn with mean 0,
-independently of each other and of the inputs, and let E[...] be the mean. Then a product has the
-mean 0 and the variance E[weight^2] * E[input^2], where E[weight^2] is Var(weight). Two products,
-w1 * x1 and w2 * x2, are uncorrelated, since E[w1 x1 w2 x2] = E[w1] E[w2] E[x1 x2] = 0. So their
-variances add up:
+Size. Each layer makes the numbers that pass through it larger or smaller by some factor. One layer
+can cope with that; in a stack of 20, the factor is applied 20 times, and the numbers vanish or
+explode. Which factor is it? A hidden unit computes
 
-    E[sum^2] = Var(sum) = fan_in * Var(weight) * E[input^2]
+    sum = weight_1 * input_1 + ... + weight_n * input_n        with n = fan_in
 
-- Forwards: if there were no activation function, the sums would be the inputs of the next layer.
-  Then E[input^2] is the same in all layers if Var(weight) = 1 / fan_in.
-- Backwards: the loss's gradient for an input is weight * (the loss's gradient for a unit's sum),
-  added up over the fan_out units that the input goes to: fan_out products, where the forward sum
-  had fan_in. So, again without activation function, gradients keep their size from layer to layer
-  if Var(weight) = 1 / fan_out.
-- xavier is a compromise: 1 / (the mean of both fans) = 2 / (fan_in + fan_out). It was made for
-  activation functions like tanh, which hardly change small sums.
-- kaiming was made for ReLU. The sums are symmetric around 0, and ReLU turns the negative ones into
-  0, which halves the mean square: E[relu(sum)^2] = Var(sum) / 2. Twice the variance in the next
-  layer's weights, 2 / fan_in, makes up for that.
+and ReLU of that. The weights are drawn independently, with mean 0. Then each product has mean 0,
+too, and for numbers with mean 0 the variance is simply the mean of the square, written E[...]:
 
-Between hidden layers of equal size, xavier's variance is 1 / fan_in, half of kaiming's. So every
-layer divides the signal, the square root of E[input^2], by sqrt(2), and 20 layers by 1000. The
-variance of default is a sixth of kaiming's: each layer divides the signal by sqrt(6), until little
-is left but what the layer's random biases add (the other modes have none). With one hidden layer
-that matters little; the README shows what it does to 20. (For the first layer the theory is but
-a rule of thumb: its inputs are pixels, not the outputs of a ReLU.)
+    Var(product) = E[weight^2 * input^2] = E[weight^2] * E[input^2] = Var(weight) * E[input^2]
+
+The products do not correlate, because their weights are independent. So their variances add up:
+
+    Var(sum) = fan_in * Var(weight) * E[input^2]
+
+For example, 100 inputs with E[input^2] = 4 and weights with variance 0.01 give sums with variance
+100 * 0.01 * 4 = 4: the sums are as large as the inputs.
+
+- Without an activation function, the sums would be the inputs of the next layer, and they would
+  keep their size if fan_in * Var(weight) = 1.
+- In the backward pass, the gradient for an input is a sum, too, over the units it goes to:
+
+      dloss/dinput = weight_1 * dloss/dsum_1 + ... + weight_m * dloss/dsum_m    with m = fan_out
+
+  By the same argument, gradients would keep their size if fan_out * Var(weight) = 1.
+- xavier is the compromise between the two: Var(weight) = 2 / (fan_in + fan_out). It was made for
+  activation functions like tanh, which hardly change small numbers.
+- kaiming was made for ReLU. A weight is as likely to be w as -w, so a sum is as likely to be s as
+  -s. ReLU sets the negative half of the sums to 0, which halves their mean square:
+  E[relu(sum)^2] = Var(sum) / 2. Doubling the variance, to 2 / fan_in, makes up for that.
+
+So a hidden layer multiplies E[input^2], the mean square of its inputs, by fan_in * Var(weight) / 2.
+Between hidden layers of equal size, where fan_in = fan_out, the factor is
+
+    kaiming  2 / 2   = 1        the size stays
+    xavier   1 / 2              after 20 layers, a millionth of the mean square is left
+    default  (1/3) / 2 = 1/6    after a few layers, little is left but what the biases add
+
+(U(-a, a) has variance a^2 / 3, hence the 1/3; in the other modes, all biases start at 0.) With one
+hidden layer all this matters little. The README shows what it does to 20. The first layer has no
+ReLU in front of it, so it would not need kaiming's factor 2.
 """
 
 from torch import nn
 
 
 def default(layer: nn.Linear) -> None:
-    """Keep the weights and biases that PyTorch drew when it made the layer.
-
-    The variance of such a uniform distribution is 1 / (3 fan_in), a sixth of kaiming's.
-    """
+    """Do nothing: keep the weights and biases that PyTorch drew when it created the layer."""
 
 
 def zero(layer: nn.Linear) -> None:
-    """Set weights and biases to 0, after which only the output bias ever moves.
+    """Set weights and biases to 0. After that, only the output bias ever changes.
 
-    With cross-entropy, the loss's gradient for a logit is its error: the probability that the
-    network gives to the class, minus 1 if it is the right one. An output weight's gradient is that
-    times the hidden unit's activation, which is relu(0) = 0. The hidden layer's gradient comes back
-    through the output weights, which are 0, so it is 0, too. What is left is the output bias. It
-    learns how frequent each class is: ten equal classes, loss ln 10 = 2.3026.
+    With cross-entropy, the gradient of the loss for a logit is p - y: the predicted probability of
+    the class, minus 1 for the correct class or 0 for another. The gradient for an output weight is
+    p - y times the activation of its hidden unit, and that is relu(0) = 0. The gradient for a
+    hidden unit is made of its output weights times p - y, and they are 0. So all weights get the
+    gradient 0 and stay 0. Only the output bias learns: how frequent each class is. All ten are
+    about equally frequent, so each gets a probability of 1/10, and the loss is ln 10 = 2.303.
     """
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

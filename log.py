@@ -1,7 +1,9 @@
-"""What TensorBoard shows of a run. A step is an epoch, step 0 the start."""
+"""What a run logs to TensorBoard. Plumbing: not needed to follow the lesson.
+
+Steps are epochs; step 0 is before training.
+"""
 
 import platform
-from pathlib import Path
 
 import torch
 import torchvision
@@ -9,28 +11,17 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
-from torchvision.datasets import FashionMNIST
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import make_grid
 
-from data import ordered_batches
+from data import CLASSES, ordered_batches
 
-CLASSES = FashionMNIST.classes  # the ten names, in the order of the labels
-MAGNIFIED = 28 * 4  # pixels of a mistake's side, room for a few words
-
-
-def number_event_files(log_dir: Path) -> None:
-    """Number the event files that earlier starts of a run have left, in the order of their names.
-
-    TensorBoard reads them in that order, and new names begin with the time. So it would read a new
-    file too early, and skip epochs, if the clock of this machine were behind that of the last one.
-    """
-    for number, path in enumerate(sorted(log_dir.glob("events.out.tfevents.*"))):
-        path.rename(path.with_name(f"events.out.tfevents.{number:010}"))
+FILTER_EPOCHS = (5, 10, 20, 50, 100, 200, 500)  # TensorBoard's slider shows only ten pictures
+MAGNIFIED = 28 * 4  # side of a picture in "mistakes", in pixels: room for a caption below
 
 
 def log_table(writer: SummaryWriter, tag: str, rows: list[list], epoch: int) -> None:
-    """Show a table, its titles first, on the page TEXT, which understands Markdown."""
+    """Log a table, column titles first, to the page TEXT, which renders Markdown."""
     rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     writer.add_text(tag, "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows), epoch)
 
@@ -38,81 +29,98 @@ def log_table(writer: SummaryWriter, tag: str, rows: list[list], epoch: int) -> 
 def log_settings(
     writer: SummaryWriter, settings: dict, device: str, threads: int, epoch: int
 ) -> None:
-    """Show what the numbers depend on: the settings and, for the last digits, the machine."""
-    machine = {"device": device, "threads": threads, "Python": platform.python_version(),
-               "torch": torch.__version__, "torchvision": torchvision.__version__}
-    rows = [["setting", "value"], *(settings | machine).items()]
+    """Log the settings and what else affects the results, if only their last digits."""
+    machine = {"device": device, "threads": threads,
+               "CPU instructions": torch.backends.cpu.get_cpu_capability()}
+    if device.startswith("cuda"):
+        machine["GPU"] = torch.cuda.get_device_name(device)
+    versions = {"Python": platform.python_version(), "torch": torch.__version__,
+                "torchvision": torchvision.__version__}
+    rows = [["setting", "value"], *(settings | machine | versions).items()]
     log_table(writer, "settings", rows, epoch)
 
 
 def log_filters(writer: SummaryWriter, model: nn.Module, epoch: int) -> None:
-    """Show the weights of 36 hidden units on one scale: black -0.3 or less, grey 0, white 0.3."""
-    weights = model.hidden[0].weight.detach()[:36]  # 784 to a unit, one for each pixel
-    filters = weights.view(-1, 1, 28, 28)
+    """Log the weights of 36 hidden units as pictures: black is -0.3 or less, grey 0, white 0.3.
+
+    A network whose first layer is not connected to all 784 pixels has no such pictures.
+    """
+    weights = next(model.parameters()).detach()
+    if weights.dim() != 2 or weights.shape[1] != 28 * 28:
+        return
+    filters = weights[:36].view(-1, 1, 28, 28)
     grid = make_grid(filters, nrow=6, padding=1, normalize=True, value_range=(-0.3, 0.3))
     writer.add_image("filters", grid, epoch)
 
 
 def log_weights(writer: SummaryWriter, model: nn.Module, epoch: int) -> None:
-    """Show how the weights of each layer are distributed."""
+    """Log a histogram of the weights of each layer."""
     for name, parameter in model.named_parameters():
         if name.endswith("weight"):
             writer.add_histogram(f"weights/{name}", parameter, epoch, bins=64)
 
 
 def log_start(writer: SummaryWriter, model: nn.Module, inputs: Tensor) -> None:
-    """Log what a run starts from; inputs: images as the network sees them, float32 (B, 28, 28)."""
+    """Log the initial weights and the inputs: images as the network sees them, (B, 28, 28)."""
     writer.add_image("inputs", make_grid(inputs.unsqueeze(1), nrow=8), 0)
     log_filters(writer, model, 0)
     log_weights(writer, model, 0)
 
 
 def log_epoch(writer: SummaryWriter, model: nn.Module, metrics: dict, epoch: int) -> None:
-    """Log metrics, the weights after the epoch and the gradients of its last batch.
+    """Log the metrics, the weights after the epoch, and the gradients of its last batch.
 
-    That batch holds what was left, so its gradients are noisy. A frozen layer has none.
+    The last batch may be smaller than the others, which makes its gradients noisier.
     """
     for tag, value in metrics.items():
         writer.add_scalar(tag, value, epoch)
     log_weights(writer, model, epoch)
     for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            writer.add_scalar(f"gradient_norm/{name}", parameter.grad.norm(), epoch)
-            if name.endswith("weight"):
-                writer.add_histogram(f"gradients/{name}", parameter.grad, epoch, bins=64)
-    if epoch % 5 == 0:
+        if parameter.grad is None:  # a frozen layer
+            continue
+        writer.add_scalar(f"gradient_norm/{name}", parameter.grad.norm(), epoch)
+        if name.endswith("weight"):
+            writer.add_histogram(f"gradients/{name}", parameter.grad, epoch, bins=64)
+    if epoch in FILTER_EPOCHS:
         log_filters(writer, model, epoch)
 
 
 @torch.inference_mode()
-def log_end(
-    writer: SummaryWriter, model: nn.Module, splits: dict, settings: dict, epoch: int
-) -> None:
-    """Log the mistakes and confusion matrices of a run that has ended, and its line in HPARAMS."""
-    if epoch % 5 != 0:  # else log_epoch has done it
+def log_end(writer: SummaryWriter, model: nn.Module, splits: dict, settings: dict, defaults: dict,
+            epoch: int) -> None:
+    """Log what only a finished run has: mistakes, confusion matrices, its line in HPARAMS."""
+    if epoch not in FILTER_EPOCHS:  # otherwise log_epoch() has logged them
         log_filters(writer, model, epoch)
     model.eval()
     for split in "test", "mirrored":
         images, labels = splits[split]
         logits = torch.cat([model(batch) for batch, _ in ordered_batches(images, labels)])
-        confidence, predicted = logits.softmax(dim=1).max(dim=1)  # here probabilities are wanted
+        confidence, predicted = logits.softmax(dim=1).max(dim=1)
         log_confusion(writer, split, labels, predicted, epoch)
         if split == "test":
             log_mistakes(writer, images, labels, predicted, confidence, epoch)
-    # The page HPARAMS. (SummaryWriter.add_hparams would show it as a run of its own.)
-    under_study = {flag: settings[flag] for flag in ("init", "augment", "dropout")}
-    under_study["augment"] = "yes" if settings["augment"] else "no"
-    metrics = dict.fromkeys(["accuracy/test", "loss/gap", "accuracy/mirrored"])
-    for summary in hparams(under_study, metrics):
+    log_hparams(writer, settings, defaults, epoch)
+
+
+def log_hparams(writer: SummaryWriter, settings: dict, defaults: dict, epoch: int) -> None:
+    """Log the run's line in the page HPARAMS: what the study compares, and non-default settings."""
+    compared = {"init": settings["init"], "augment": "yes" if settings["augment"] else "no",
+                "dropout": settings["dropout"]}
+    others = {flag: value for flag, value in settings.items()
+              if flag not in compared and value != defaults[flag]}
+    # SummaryWriter.add_hparams() would create a second run for this. The first summary is left out:
+    # it fixes the columns of the page, for all runs. Without it, TensorBoard shows those of any run.
+    _, *line = hparams(compared | others, {})
+    for summary in line:
         writer.file_writer.add_summary(summary, epoch)
 
 
 def log_confusion(
     writer: SummaryWriter, split: str, labels: Tensor, predicted: Tensor, epoch: int
 ) -> None:
-    """Log how many images of each class (a row) were taken for which class (a column)."""
+    """Log how many images of each class (a row) were taken for each class (a column)."""
     counts = torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10).tolist()
-    rows = [["true \\ predicted", *range(10)]]  # numbers, since ten names are too wide for a screen
+    rows = [["true \\ predicted", *range(10)]]  # numbers: ten names would be too wide for a screen
     for label, name in enumerate(CLASSES):
         rows.append([f"{label} {name}", *counts[label]])
     log_table(writer, f"confusion_matrix/{split}", rows, epoch)
@@ -122,15 +130,16 @@ def log_mistakes(
     writer: SummaryWriter, images: Tensor, labels: Tensor, predicted: Tensor, confidence: Tensor,
     epoch: int,
 ) -> None:
-    """Log the 12 mistakes that the network is surest of, each with its words."""
+    """Log the 12 images that the network gets wrong most confidently, each with a caption."""
     wrong = (predicted != labels).nonzero().squeeze(1)
-    surest = wrong[confidence[wrong].argsort(descending=True)[:12]]
+    most_confident = wrong[confidence[wrong].argsort(descending=True)[:12]]
     pictures = []
-    for i in surest.tolist():
-        words = f"is {CLASSES[labels[i]]}\nsaid {CLASSES[predicted[i]]}\nsure {confidence[i]:.3f}"
+    for i in most_confident.tolist():
+        caption = (f"true {CLASSES[labels[i]]}\npredicted {CLASSES[predicted[i]]}\n"
+                   f"confidence {confidence[i]:.3f}")
         picture = Image.new("L", (MAGNIFIED, MAGNIFIED + 48))
         picture.paste(to_pil_image(images[i].cpu()).resize((MAGNIFIED, MAGNIFIED)))
-        ImageDraw.Draw(picture).multiline_text((4, MAGNIFIED + 2), words, fill="white")
+        ImageDraw.Draw(picture).multiline_text((4, MAGNIFIED + 2), caption, fill="white")
         pictures.append(pil_to_tensor(picture))
-    if pictures:  # a network could be right about all images
+    if pictures:  # a network could get all images right
         writer.add_image("mistakes", make_grid(pictures, nrow=3), epoch)
