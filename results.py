@@ -1,6 +1,11 @@
-"""Print the table of results, as the runs have measured themselves: python results.py [FOLDER]
+"""Print the table of results, or the differences between runs. Plumbing.
 
-Runs that differ in nothing but their seed share a row: mean ± sample standard deviation.
+    python results.py                          # the table of all runs in runs/
+    python results.py seeds purpose            # of all runs in these folders
+    python results.py seeds --against xavier   # the other rows minus the row xavier, seed by seed
+
+Runs that differ only in their seed share a row. All numbers are those of the last epoch; ± is the
+sample standard deviation over seeds, of the values or, with --against, of the differences.
 """
 
 import argparse
@@ -11,107 +16,184 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
-
+from checkpoint import read_checkpoint
 from init import MODES
 
-COLUMNS = ["loss/train", "loss/train_clean", "loss/test", "loss/gap", "accuracy/test",
+COLUMNS = ["loss/train", "loss/train_clean", "loss/val", "loss/test", "loss/gap", "accuracy/test",
            "accuracy/mirrored"]
+# The two-sided 95 % points of Student's t distribution with 1, 2, 3, ... degrees of freedom.
+STUDENT_T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179,
+             2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093]
 
 
-def find_runs(folder: str) -> list[Path]:
-    """Return the directories in the folder, however deep, that hold a checkpoint or event files."""
-    runs = {}  # by real path: a run that is found twice, through a symbolic link, counts once
-    for pattern in "checkpoint.pt", "events.out.tfevents.*":
-        everywhere = os.path.join(glob.escape(folder), "**", pattern)
-        for path in sorted(glob.glob(everywhere, recursive=True)):  # follows symbolic links
-            directory = Path(path).parent
-            runs.setdefault(directory.resolve(), directory)
+def find_runs(folders: list[str]) -> list[Path]:
+    """Return the directories in the folders, at any depth, with a checkpoint or event files."""
+    runs = {}  # by real path: a run that is found twice, say through a symbolic link, counts once
+    for folder in folders:
+        for pattern in "checkpoint.pt", "events.out.tfevents.*":
+            anywhere = os.path.join(glob.escape(os.path.expanduser(folder)), "**", pattern)
+            for path in glob.glob(anywhere, recursive=True):  # follows symbolic links
+                directory = Path(path).parent
+                runs.setdefault(directory.resolve(), directory)
     return sorted(runs.values())
 
 
 def read_run(directory: Path) -> dict:
-    """Return the settings, epochs, numbers (those of COLUMNS after the last epoch) and the place
-    in the table of a finished run. Raises ValueError, with the reason, for any other.
+    """Return a finished run as a dictionary: directory, name, seed, settings, epochs, and numbers,
+    the values of COLUMNS. Raises ValueError, with the reason, if the run is not finished.
     """
     path = directory / "checkpoint.pt"
     if not path.exists():
-        raise ValueError("no checkpoint: it exploded, or ended before its first epoch did")
-    try:  # weights_only: tensors and plain values; a file that would run code is refused
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        settings = dict(checkpoint["settings"])
+        raise ValueError("no checkpoint: it diverged, or stopped before the end of its first epoch")
+    try:
+        checkpoint = read_checkpoint(path)
+        settings = checkpoint["settings"]
+        planned_epochs = int(settings.pop("epochs"))
+        seed = settings.pop("seed")
         epochs = len(checkpoint["history"])
-        asked = int(settings.pop("epochs"))
         numbers = [float(checkpoint["history"][-1][column]) for column in COLUMNS]
-        # The order of the study: the modes as in the table of init.py, then what was added to them.
-        place = [list(MODES).index(settings["init"]) if settings["init"] in MODES else len(MODES)]
-        for flag in "augment", "dropout", "depth", "hidden":
-            place.append(float(settings.get(flag, 0)))  # an older run may lack a flag
-    except Exception as error:  # a damaged file can fail in any way
-        raise ValueError(f"unreadable or not of train.py: {error!r:.150}") from error
-    if epochs < asked:
-        raise ValueError(f"not finished, {epochs} of {asked} epochs")
-    return {"settings": settings, "epochs": epochs, "numbers": numbers, "place": place}
+    except Exception as error:  # it cannot be read, or lacks something
+        raise ValueError(f"not a complete checkpoint of train.py: {error!r:.150}") from None
+    if epochs < planned_epochs:
+        raise ValueError(f"not finished, {epochs} of {planned_epochs} epochs")
+    name = re.sub(r"-seed\d+$", "", directory.resolve().name)
+    return {"directory": directory, "name": name, "seed": seed, "settings": settings,
+            "epochs": epochs, "numbers": numbers}
 
 
-def group_by_seed(runs: dict[Path, dict], folder: str) -> list[dict]:
-    """Return the rows of the table: each has a name, settings, epochs, a place, a kind (what its
-    runs have in common), and lists of its runs' seeds and numbers."""
+def group_by_seed(runs: list[dict]) -> list[dict]:
+    """Return the rows of the table, in the order of the study.
+
+    A row is a dictionary: title, name, settings, epochs, and numbers, {seed: numbers of COLUMNS}.
+    """
     rows = []
-    for directory, run in runs.items():
-        name = re.sub(r"-seed\d+$", "", directory.name)
-        seed = run["settings"].pop("seed", None)
-        kind = name, run["epochs"], run["settings"]
-        alike = [row for row in rows if row["kind"] == kind]
-        without_seed = [row for row in alike if seed not in row["seeds"]]
+    for run in runs:
+        same = [row for row in rows
+                if all(row[key] == run[key] for key in ("name", "settings", "epochs"))]
+        without_seed = [row for row in same if run["seed"] not in row["numbers"]]
         if without_seed:
             row = without_seed[0]
         else:
-            if alike:  # the same seed again gets a row of its own, named by the run's path
-                name = os.path.relpath(directory, folder)
-            row = run | {"kind": kind, "name": name, "seeds": [], "numbers": []}
+            # A second run with the same seed gets a row of its own, named by its path.
+            title = str(run["directory"]) if same else run["name"]
+            row = run | {"title": title, "numbers": {}}
             rows.append(row)
-        row["seeds"].append(seed)
-        row["numbers"].append(run["numbers"])
-    return sorted(rows, key=lambda row: (row["place"], row["name"], row["epochs"]))
+        row["numbers"][run["seed"]] = run["numbers"]
+    for row in rows:
+        row["title"] += differing_settings(row, rows)
+    return sorted(rows, key=study_order)
 
 
-def label(row: dict, rows: list[dict]) -> str:
-    """Return the name of a row and, if others have the same, the settings in which they differ."""
+def differing_settings(row: dict, rows: list[dict]) -> str:
+    """Return the settings in which rows with the same name differ: ", lr 0.5", mostly nothing."""
     namesakes = [other["settings"] for other in rows if other["name"] == row["name"]]
-    words = [row["name"]]
-    for flag, value in row["settings"].items():
-        if any(str(settings.get(flag)) != str(value) for settings in namesakes):
-            words.append(f"{flag} {value}")
-    return ", ".join(words)
+    words = [f", {flag} {value}" for flag, value in row["settings"].items()
+             if any(settings.get(flag) != value for settings in namesakes)]
+    return "".join(words)
+
+
+def study_order(row: dict) -> tuple:
+    """Return what rows are sorted by: the mode as in init.py, then what was added to it."""
+    settings = row["settings"]
+    modes = [*MODES, settings.get("init")]  # a mode that init.py does not have comes last
+    added = [float(settings.get(flag, 0)) for flag in ("augment", "dropout", "depth", "hidden")]
+    return modes.index(settings.get("init")), added, row["title"], row["epochs"]
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Return mean ± sample standard deviation, the latter only for two values or more."""
+    text = f"{mean(values):{sign}.4f}"
+    return f"{text} ± {stdev(values):.4f}" if len(values) > 1 else text
+
+
+def print_table(titles: list[str], rows: list[list[str]]) -> None:
+    """Print a table in Markdown."""
+    for cells in [titles, ["---"] * len(titles), *rows]:
+        print(f"| {' | '.join(cells)} |")
+
+
+def print_results(rows: list[dict]) -> None:
+    """Print one line for each row: mean ± standard deviation over its seeds."""
+    lines = []
+    for row in rows:
+        columns = zip(*row["numbers"].values())
+        lines.append([row["title"], str(len(row["numbers"])), str(row["epochs"]),
+                      *(spread(values) for values in columns)])
+    print_table(["run", "seeds", "epochs", *COLUMNS], lines)
+
+
+def print_differences(rows: list[dict], reference: dict) -> list[str]:
+    """Print the differences between the other rows and the reference, paired by seed.
+
+    Returns a message for each row that has fewer than two seeds in common with the reference.
+    """
+    lines, left_out = [], []
+    numbers_of_pairs = set()
+    for row in rows:
+        if row is reference:
+            continue
+        seeds = sorted(row["numbers"].keys() & reference["numbers"].keys())
+        if len(seeds) < 2:
+            left_out.append(f"{row['title']} left out: a difference needs at least 2 seeds that "
+                            f"both runs have, and {reference['title']} has {len(seeds)} of its "
+                            f"{len(row['numbers'])}; train both with more values of --seed")
+            continue
+        numbers_of_pairs.add(len(seeds))
+        for column, title in enumerate(COLUMNS):
+            differences = [row["numbers"][seed][column] - reference["numbers"][seed][column]
+                           for seed in seeds]
+            higher = sum(difference > 0 for difference in differences)
+            luck = abs(mean(differences)) <= luck_limit(len(seeds)) * stdev(differences)
+            lines.append([row["title"], title, spread(differences, "+"),
+                          f"{higher} of {len(seeds)}", "may be luck" if luck else ""])
+    if lines:
+        print_table([f"run, minus {reference['title']}", "column", "difference", "higher in", ""],
+                    lines)
+        limits = ", ".join(f"{luck_limit(n):.2f} times with {n} seeds"
+                           for n in sorted(numbers_of_pairs))
+        print("\nA difference is mean ± standard deviation over the seeds that both runs have. "
+              "It may be\nluck if the mean is no larger than the standard deviation times "
+              f"Student's t (95 %) /\nsqrt(seeds): {limits}.")
+    return left_out
+
+
+def luck_limit(n: int) -> float:
+    """Return how many standard deviations a mean of n differences must exceed not to be luck.
+
+    This is Student's t test for paired samples, two-sided, at 95 %.
+    """
+    degrees_of_freedom = min(n - 1, len(STUDENT_T))
+    return STUDENT_T[degrees_of_freedom - 1] / n ** 0.5
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
-    """Print the table; return its rows. Exit with 1 if a run is left out."""
+    """Print the table or the differences; return the rows. Exit with 1 if a run is left out."""
     parser = argparse.ArgumentParser(description="Print the results.", usage=argparse.SUPPRESS)
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help="default: runs")
-    folder = os.path.expanduser(parser.parse_args(argv).folder)
-    directories = find_runs(folder)
-    if not directories:
-        sys.exit(f"results.py: error: there is no run in {folder}; train.py makes one")
-    runs, left_out = {}, []
-    for directory in directories:
+    parser.add_argument("folders", metavar="FOLDER", nargs="*", default=["runs"],
+                        help="folders in which to look for runs, at any depth (default: runs)")
+    parser.add_argument("--against", metavar="RUN",
+                        help="print the differences to this row of the table, paired by seed")
+    args = parser.parse_args(argv)
+    runs, left_out = [], []
+    for directory in find_runs(args.folders):
         try:
-            runs[directory] = read_run(directory)
+            runs.append(read_run(directory))
         except ValueError as error:
-            left_out.append(f"results.py: error: {directory} left out: {error}")
-
-    rows = group_by_seed(runs, folder)
-    print(f"| run | seeds | epochs | {' | '.join(COLUMNS)} |")
-    print("|---" * (3 + len(COLUMNS)) + "|")
-    for row in rows:
-        cells = [label(row, rows), str(len(row["seeds"])), str(row["epochs"])]
-        for values in zip(*row["numbers"]):
-            spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-            cells.append(f"{mean(values):.4f}{spread}")
-        print(f"| {' | '.join(cells)} |")
+            left_out.append(f"{directory} left out: {error}")
+    if not runs and not left_out:
+        sys.exit(f"results.py: error: there is no run in {', '.join(args.folders)}; "
+                 "train.py makes one")
+    rows = group_by_seed(runs)
+    if args.against is None:
+        print_results(rows)
+    else:
+        titles = [row["title"] for row in rows]
+        if titles.count(args.against) != 1:
+            sys.exit(f"results.py: error: --against {args.against} must name one row of the table: "
+                     f"{'; '.join(titles)}")
+        left_out += print_differences(rows, rows[titles.index(args.against)])
     if left_out:
-        sys.exit("\n".join(left_out))
+        sys.exit("\n".join(f"results.py: error: {reason}" for reason in left_out))
     return rows
 
 
