@@ -1,11 +1,11 @@
 """Fashion-MNIST as tensors: the splits, the batches, the augmentation.
 
-This is the first of the four files of the lesson: data.py, model.py, init.py, train.py. train.py
-begins with the five runs that the study compares.
+The study trains one small network five times: with different initial weights, with and without
+augmentation, with and without dropout. The five commands stand at the top of train.py. The lesson
+is data.py, model.py, init.py and train.py, to be read in this order.
 
-All images are kept in memory, 55 MB of uint8 (augmentation adds 99 MB), and a batch is made by
-indexing. There is no torch DataLoader: the usual one reads and transforms one image at a time,
-which takes several times as long as training a network this small.
+All images fit into memory (55 MB), so a batch is made by indexing. PyTorch's usual DataLoader reads
+and transforms one image at a time, which takes several times as long as the training itself.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from torchvision.datasets import FashionMNIST
 
 from download import DEFAULT_DATA_DIR, find_dataset
 
-VAL_SIZE = 5_000  # the last of the 60,000 training images, which are not sorted by class
+VAL_SIZE = 5_000  # the last of the 60,000 training images
 TRAIN_SIZE = 60_000 - VAL_SIZE
 CLASSES = FashionMNIST.classes  # the ten names in the order of the labels: "T-shirt/top", ...
 
@@ -28,15 +28,15 @@ def load_splits(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return {split: (images, labels)}: images uint8 (N, 28, 28), labels int64 (N,) from 0 to 9.
 
-    train: 55,000 images to learn from, or the first of them if examples is smaller.
-    train_clean: the first 10,000 of train, for measuring. They are never augmented, so the loss on
-        them can be compared between runs with and without augmentation or dropout.
-    val: 5,000 other images. Their loss decides when the learning rate falls.
+    train: 55,000 images to learn from, or only the first of them if examples is smaller.
+    train_clean: the first 10,000 of train. They are used for measuring and never augmented, so
+        the loss on them can be compared between runs with and without augmentation.
+    val: 5,000 other images. When the loss on them stops falling, the learning rate is reduced.
     test: 10,000 other images, never used for any decision.
-    mirrored: the test images, half of them flipped left to right. A flipped shoe is still a shoe,
-        but does a network know that if nearly all the shoes it has seen point left?
+    mirrored: the test images, half of them flipped left to right. In Fashion-MNIST nearly all shoes
+        point left. Does a network recognise one that points right? The README has the answer.
 
-    Raises OSError if the data set is neither on the disk nor can be downloaded.
+    Raises OSError if the data set is not on disk and cannot be downloaded.
     """
     contents = find_dataset(data_dir)
     images = to_images(contents["train-images-idx3-ubyte"]).to(device)
@@ -55,26 +55,25 @@ def load_splits(
 
 
 def to_images(content: bytes) -> Tensor:
-    """Return the images, uint8 (N, 28, 28), in the bytes of an image file.
-
-    The file's 16 bytes of header are skipped: download.py has verified that it is the official one.
-    """
-    pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=16)
-    return pixels.view(-1, 28, 28)
+    """Return the images, uint8 (N, 28, 28), in an image file: 16 bytes of header, then pixels."""
+    writable = bytearray(content)  # frombuffer() warns if it gets read-only bytes
+    return torch.frombuffer(writable, dtype=torch.uint8, offset=16).view(-1, 28, 28)
 
 
 def to_labels(content: bytes) -> Tensor:
-    """Return the labels, int64 (N,), in the bytes of a label file, which has 8 bytes of header."""
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=8).long()
+    """Return the labels, int64 (N,), in a label file: 8 bytes of header, then a byte for each."""
+    writable = bytearray(content)
+    return torch.frombuffer(writable, dtype=torch.uint8, offset=8).long()
 
 
 def mirror_half(images: Tensor) -> Tensor:
-    """Return a copy of the images, uint8 (N, 28, 28), with half of them flipped left to right.
+    """Return a copy of the images, uint8 (N, 28, 28), with a random half flipped left to right.
 
-    Half, so that shoes point left as often as right. It is the same half in every run.
+    It is the same half in every run, whatever its seed.
     """
-    generator = torch.Generator().manual_seed(0)  # independent of the run's seed
-    half = torch.randperm(len(images), generator=generator)[::2]  # every second of a random order
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(images), generator=generator)
+    half = order[::2]  # every second index
     mirrored = images.clone()
     mirrored[half] = mirrored[half].flip(-1)
     return mirrored
@@ -85,7 +84,7 @@ def ordered_batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Te
 
     Each batch is images, float32 (B, 28, 28) in [0, 1], and labels, int64 (B,).
     """
-    # The batch size does not affect what is measured; 1,000 is fast.
+    # The batch size does not matter for measuring; 1,000 is fast.
     for batch_images, batch_labels in zip(images.split(1000), labels.split(1000)):
         yield batch_images / 255, batch_labels
 
@@ -96,8 +95,8 @@ def shuffled_batches(
     """Yield all examples once in a new random order, for one epoch of training.
 
     Each batch is images, float32 (B, 28, 28) in [0, 1], and labels, int64 (B,). B is batch_size,
-    but the last batch may be smaller. If variants is given, from make_variants(images), each image
-    is replaced by one of its variants, drawn at random.
+    except that the last batch may be smaller. With variants, the flipped and shifted copies from
+    make_variants(images), each image is replaced by one of its copies, drawn at random.
     """
     for indices in torch.randperm(len(images), device=images.device).split(batch_size):
         if variants is None:
@@ -107,34 +106,46 @@ def shuffled_batches(
         yield batch_images / 255, labels[indices]
 
 
-# The augmentation.
+# The augmentation: each training image is flipped and shifted at random.
 #
-# A network overfits when it learns its training images by heart: it fits details that only these
-# images happen to have, so it gets better on them and no better, or even worse, on new ones. A
-# network that hardly ever sees an image twice in the same form finds it harder to learn by heart.
-# What it can learn is what all forms have in common, and that holds for new images, too. The price:
-# it has 18 times as many images to fit with the same weights, so it fits each of them less well.
-# In TensorBoard, loss/train and loss/train_clean rise and loss/gap, the measure of overfitting,
-# falls. Whether the network gets better on new images depends on how much it overfitted before.
+# Why it reduces overfitting. A network overfits when it memorises its training images: it learns
+# details that only these images happen to have, and that does not help with new ones. Without
+# augmentation, the network sees each image 20 times in 20 epochs, always in the same form. With
+# augmentation, each epoch draws one of 18 forms, so each form comes up about once. Memorising all
+# of them is much harder, so the network has to rely more on what they have in common, and new
+# images are more likely to share that.
+#
+# What it costs. The network has the same number of weights, but 18 forms of each image to fit, so
+# it fits each of them less well.
+#
+# What shows it. Compared with the same run without augmentation, the losses on the training images
+# (loss/train, loss/train_clean) are higher, and the measure of overfitting (loss/gap, which is
+# loss/val minus loss/train_clean) is smaller. The accuracy on new images improves only if there was
+# enough overfitting to reduce. In the five runs there was too little. With only 1,000 training
+# images there is enough, as the README shows.
 
 
 def make_variants(images: Tensor) -> Tensor:
-    """Return all 18 variants of each image as a view, uint8 (N, 2, 3, 3, 28, 28).
+    """Return all 2 * 3 * 3 = 18 variants of each image: uint8 (N, 2, 3, 3, 28, 28).
 
-    images: uint8 (N, 28, 28). variants[i, mirror, top, left] is image i, flipped left to right if
-    mirror is 1, and moved by at most one pixel down or up (top) and right or left (left); [1, 1] is
-    in place. Flipping and moving leave a garment a garment. Other data need another augmentation:
-    a flipped digit, for instance, is no digit.
+    images: uint8 (N, 28, 28).
+
+    variants[i, mirror, y, x] is image i, flipped left to right if mirror is 1, and shifted by at
+    most one pixel: y = 0, 1, 2 means down, no shift, up, and x = 0, 1, 2 right, no shift, left. All
+    of these are still garments. (Not every augmentation suits every data set: a flipped 7 is not
+    a 7.)
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
-    padded = F.pad(both, (1, 1, 1, 1))  # a black pixel on all sides: (N, 2, 30, 30)
-    # A window of 28 x 28 pixels fits in there at 3 x 3 places. unfold() returns all of them without
-    # copying a pixel: first the 3 ranges of rows, then in each of these the 3 ranges of columns.
-    return padded.unfold(2, 28, 1).unfold(3, 28, 1)
+    padded = F.pad(both, (1, 1, 1, 1))  # one black pixel on each side: (N, 2, 30, 30)
+    # A window of 28 x 28 pixels fits into 30 x 30 at 3 x 3 positions; each of them is a shift.
+    # unfold(dimension, size, step) cuts one dimension into windows. It leaves the positions of the
+    # windows in that dimension and moves their contents to the end. No pixel is copied.
+    windows = padded.unfold(2, 28, 1)  # 3 positions, 28 rows at the end: (N, 2, 3, 30, 28)
+    return windows.unfold(3, 28, 1)  # the same with the 30 columns: (N, 2, 3, 3, 28, 28)
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:
     """Return a random variant of each of these images: indices (B,) -> uint8 (B, 28, 28)."""
-    mirror = torch.randint(2, indices.shape, device=indices.device)
-    top, left = torch.randint(3, (2, len(indices)), device=indices.device)
-    return variants[indices, mirror, top, left]
+    mirror = torch.randint(2, indices.shape, device=indices.device)  # one number for each image
+    y, x = torch.randint(3, (2, len(indices)), device=indices.device)  # two for each image
+    return variants[indices, mirror, y, x]  # entry k is variants[indices[k], mirror[k], y[k], x[k]]

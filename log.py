@@ -108,8 +108,8 @@ def log_hparams(writer: SummaryWriter, settings: dict, defaults: dict, epoch: in
                 "dropout": settings["dropout"]}
     others = {flag: value for flag, value in settings.items()
               if flag not in compared and value != defaults[flag]}
-    # SummaryWriter.add_hparams() would create a second run for this. The first summary is left out:
-    # it fixes the columns of the page, for all runs. Without it, TensorBoard shows those of any run.
+    # SummaryWriter.add_hparams() would create a second run for this. The first of the summaries is
+    # left out: with it, the page would have the columns of one run, without it, those of all runs.
     _, *line = hparams(compared | others, {})
     for summary in line:
         writer.file_writer.add_summary(summary, epoch)

@@ -1,64 +1,64 @@
 """Draw the README's pictures from finished runs: python docs/pictures.py
 
-Needs matplotlib (pip install matplotlib), the five runs of ./experiments.sh in runs/, and those of
-the README's chapter "What they are for" in purpose/. Reads their histories in checkpoint.pt and the
-pictures and gradients in TensorBoard's event files; writes docs/*.png. Prints how the signal
-through 20 layers changes.
+Needs matplotlib (pip install matplotlib) and finished runs in seeds/, few/, few3000/, few10000/,
+few55000/ and depth/; the README has the commands. Curves are means over the seeds that are there,
+bands one standard deviation. Writes docs/*.png, and prints two results that no table has: the size
+of the signal in 20 layers, and what early stopping makes of the runs in few/.
 """
 
-import io
+import re
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
-from torchvision.utils import make_grid
 
 DOCS = Path(__file__).resolve().parent
-RUNS, PURPOSE = DOCS.parent / "runs", DOCS.parent / "purpose"
-sys.path.insert(0, str(DOCS.parent))
-from data import load_splits
+ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))
+from checkpoint import read_checkpoint
+from data import draw_variants, load_splits, make_variants
 from init import initialize
 from model import MLP
+from results import spread
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the dashes tell twins apart.
+BLACK, GREY, BLUE, RED = "#000000", "#777777", "#0072B2", "#D55E00"
+GREEN, PINK, ORANGE = "#009E73", "#CC79A7", "#E69F00"
 STYLES = {
-    "vanilla": ("#000000", "--"), "zero": ("#777777", ":"), "xavier": ("#0072B2", "-"),
-    "+ augment": ("#D55E00", "-"), "+ dropout": ("#009E73", "-"),
-    "default": ("#000000", "--"), "kaiming": ("#CC79A7", "-"),
+    "vanilla": (BLACK, "--"), "zero": (GREY, "-"), "xavier": (BLUE, "-"),
+    "xavier-augment": (RED, "-"), "xavier-augment-dropout": (GREEN, "-"),
+    "default": (BLACK, "--"), "kaiming": (PINK, "-"),
+    "plain": (BLUE, "-"), "dropout0.2": (ORANGE, "-"), "augment": (RED, "-"),
+    "augment-dropout0.2": (GREEN, "-"),
 }
-FIVE = {"vanilla": "vanilla", "zero": "zero", "xavier": "xavier", "+ augment": "xavier-augment",
-        "+ dropout": "xavier-augment-dropout"}  # what a picture calls the runs
+FEW = ["plain", "dropout0.2", "augment", "augment-dropout0.2"]
 
 
-def history(run: Path) -> list[dict[str, float]]:
-    """Return the metrics of each epoch of a run."""
-    return torch.load(run / "checkpoint.pt", weights_only=True)["history"]
+def find(folder: str, name: str) -> dict[int, Path]:
+    """Return {seed: directory} of the runs in a folder that have this name, -seed1 aside."""
+    found = {}
+    for path in (ROOT / folder).rglob("checkpoint.pt"):
+        if re.sub(r"-seed\d+$", "", path.parent.name) == name:
+            found[read_checkpoint(path)["settings"]["seed"]] = path.parent
+    if not found:
+        sys.exit(f"pictures.py: error: there is no run {name} in {folder}/; the README has the "
+                 "commands")
+    return dict(sorted(found.items()))
 
 
-def draw_lines(axes, lines: dict[str, list[float]], title: str, xlabel: str = "epoch") -> None:
-    """Draw a line for each name, values for x = 1, 2, ..., and write the name at the line's end.
+def histories(folder: str, name: str) -> dict[int, list[dict[str, float]]]:
+    """Return {seed: history} of these runs."""
+    return {seed: read_checkpoint(directory / "checkpoint.pt")["history"]
+            for seed, directory in find(folder, name).items()}
 
-    Names are moved up where they would overlap. Call it after the limits and scale of y are set.
-    """
-    to_pixels, from_pixels = axes.transData, axes.transData.inverted()
-    heights = {}
-    for name, values in lines.items():
-        color, dashes = STYLES[name]
-        axes.plot(range(1, len(values) + 1), values, dashes, color=color, linewidth=2)
-        heights[name] = to_pixels.transform((0, values[-1]))[1]
-    last = len(values)
-    below = -float("inf")
-    for name in sorted(heights, key=heights.get):
-        below = max(heights[name], below + 17)  # in pixels
-        y = from_pixels.transform((0, below))[1]
-        axes.text(last * 1.03, y, name, color=STYLES[name][0], va="center")
-    ticks = [1] + [tick for tick in (5, 10, 15, 20, 40, 60, 80) if tick <= last]
-    axes.set(title=title, xlabel=xlabel, xlim=(1, last), xticks=ticks)
-    draw_frame(axes)
+
+def values(folder: str, name: str, tag: str) -> Tensor:
+    """Return a metric of these runs: (seeds, epochs)."""
+    return torch.tensor([[metrics[tag] for metrics in history]
+                         for history in histories(folder, name).values()])
 
 
 def draw_frame(axes) -> None:
@@ -67,49 +67,134 @@ def draw_frame(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_curves(learning: dict[str, list[dict[str, float]]]) -> None:
-    """Draw the training loss, test accuracy and mirrored accuracy of the four runs that learn."""
+def draw_lines(axes, lines: dict[str, Tensor], title: str, xlabel: str = "epoch") -> None:
+    """Draw the mean over seeds of each line, (seeds, steps), a band, and its name at the end.
+
+    Names are moved up where they would overlap. Call it after the limits and scale of y are set.
+    """
+    to_pixels, from_pixels = axes.transData, axes.transData.inverted()
+    heights = {}
+    for name, line in lines.items():
+        color, dashes = STYLES[name]
+        steps = range(1, line.shape[1] + 1)
+        mean = line.mean(dim=0)
+        axes.plot(steps, mean, dashes, color=color, linewidth=2)
+        if len(line) > 1:
+            std = line.std(dim=0)
+            axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.12, linewidth=0)
+        heights[name] = to_pixels.transform((0, float(mean[-1])))[1]
+    last = len(steps)
+    below = -float("inf")
+    for name in sorted(heights, key=heights.get):
+        below = max(heights[name], below + 20)  # in pixels
+        y = from_pixels.transform((0, below))[1]
+        text = name.replace("xavier-augment-dropout", "xavier-augment\n-dropout")
+        axes.text(last * 1.03, y, text, color=STYLES[name][0], va="center", fontsize=11,
+                  linespacing=0.9)
+        below += 14 * text.count("\n")
+    axes.set(title=title, xlabel=xlabel, xlim=(1, last), xticks=[1, *range(5, last + 1, 5)])
+    draw_frame(axes)
+
+
+def draw_curves() -> None:
+    """Draw training loss, test accuracy and mirrored accuracy of the four runs that learn."""
+    names = ["vanilla", "xavier", "xavier-augment", "xavier-augment-dropout"]
     figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
-    titles = {"loss/train": "training loss", "accuracy/test": "accuracy on the test images",
-              "accuracy/mirrored": "accuracy, half of them mirrored"}
+    titles = {"loss/train": "loss/train", "accuracy/test": "accuracy/test",
+              "accuracy/mirrored": "accuracy/mirrored"}
     for axes, (tag, title) in zip(panels, titles.items()):
-        lines = {name: [metrics[tag] for metrics in epochs] for name, epochs in learning.items()}
         axes.set_ylim((0.2, 0.9) if tag == "loss/train" else (0.68, 0.9))
-        draw_lines(axes, lines, title)
-    figure.supxlabel("zero is off the scale: loss 2.3026 and accuracy 0.1000 in every epoch",
+        draw_lines(axes, {name: values("seeds", name, tag) for name in names}, title)
+    figure.supxlabel("zero is off the scale: loss 2.303 and accuracy 0.100 in every epoch",
                      color="#666666", fontsize=11)
     figure.savefig(DOCS / "curves.png", dpi=100)
 
 
-def draw_overfitting(learning: dict[str, list[dict[str, float]]]) -> None:
-    """Draw the gap of the four runs that learn, and losses of long runs at a constant rate."""
-    figure, panels = plt.subplots(1, 4, figsize=(12, 4), layout="constrained")
-    lines = {name: [metrics["loss/gap"] for metrics in epochs] for name, epochs in learning.items()}
-    panels[0].set_ylim(-0.01, 0.08)
-    draw_lines(panels[0], lines, "loss/gap of the five")
-    long_runs = {"constant": "xavier", "constant-augment": "+ augment",
-                 "constant-dropout": "+ dropout"}
-    for axes, (run, style) in zip(panels[1:], long_runs.items()):
-        color = STYLES[style][0]
-        metrics = history(PURPOSE / run)
-        clean = [m["loss/train_clean"] for m in metrics]
-        val = [m["loss/val"] for m in metrics]
-        epochs = range(1, len(metrics) + 1)
-        axes.plot(epochs, val, "-", color=color, linewidth=1.5)
-        axes.plot(epochs, clean, "--", color=color, linewidth=1.5)
-        axes.fill_between(epochs, clean, val, color=color, alpha=0.15)
-        axes.text(40, 0.47, "loss/val", color=color)
-        axes.text(5, 0.065, "loss/train_clean", color=color)
-        axes.set(title=run, xlabel="epoch", ylim=(0.05, 0.52),
-                 xlim=(1, len(metrics)), xticks=(1, 20, 40, 60, 80))
+def draw_gradients() -> None:
+    """Draw the gradient norms of zero beside those of vanilla, seed 0."""
+    figure, panels = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
+    names = "hidden.0.weight", "hidden.0.bias", "output.weight", "output.bias"
+    for name in "vanilla", "zero":
+        events = EventAccumulator(str(find("seeds", name)[0]), {"scalars": 0}).Reload()
+        for axes, parameter in zip(panels, names):
+            points = events.Scalars(f"gradient_norm/{parameter}")
+            color, dashes = STYLES[name]
+            axes.plot([point.step for point in points], [point.value for point in points], dashes,
+                      color=color, linewidth=2.5, label=name)
+            axes.set(title=parameter, xlabel="epoch", xlim=(1, 20), xticks=(1, 5, 10, 15, 20))
+            axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])
+            draw_frame(axes)
+    panels[0].set_ylabel("norm of the gradient")
+    panels[0].legend()
+    figure.savefig(DOCS / "gradients.png", dpi=100)
+
+
+def draw_overfitting() -> None:
+    """Draw the losses of the runs with 1,000 training images, and where loss/val is lowest."""
+    figure, panels = plt.subplots(1, 4, figsize=(12, 3.8), layout="constrained", sharey=True)
+    for axes, name in zip(panels, FEW):
+        color = STYLES[name][0]
+        clean = values("few", name, "loss/train_clean").mean(dim=0)
+        val = values("few", name, "loss/val").mean(dim=0)
+        epochs = range(1, len(val) + 1)
+        axes.plot(epochs, val, "-", color=color, linewidth=1.5, label="loss/val")
+        axes.plot(epochs, clean, "--", color=color, linewidth=1.5, label="loss/train_clean")
+        axes.fill_between(epochs, clean, val, color=color, alpha=0.15, label="loss/gap")
+        lowest = int(val.argmin())
+        axes.plot(lowest + 1, val[lowest], "v", color="black", markersize=9,
+                  label="lowest loss/val")
+        axes.set(title=name, xlabel="epoch", ylim=(0, 1.2), xlim=(1, len(val)),
+                 xticks=(1, 100, 200, 300, 400))
+        axes.legend(loc="upper right", fontsize=9.5)
         draw_frame(axes)
+    panels[0].set_ylabel("loss")
     figure.savefig(DOCS / "overfitting.png", dpi=100)
 
 
+def draw_examples() -> None:
+    """Draw what dropout and augmentation add to the test accuracy, by number of training images."""
+    folders = {1_000: "few", 3_000: "few3000", 10_000: "few10000", 55_000: "few55000"}
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained")
+    for axes, tag, title in ((panels[0], "accuracy/test", "accuracy/test minus that of plain"),
+                             (panels[1], "loss/test", "loss/test minus that of plain")):
+        axes.axhline(0, color=BLUE, linewidth=1.5)
+        for shift, name in zip((0.95, 1, 1.05), FEW[1:]):
+            means, stds = [], []
+            for folder in folders.values():
+                plain, run = histories(folder, "plain"), histories(folder, name)
+                differences = torch.tensor([run[seed][-1][tag] - plain[seed][-1][tag]
+                                            for seed in run if seed in plain])
+                means.append(differences.mean())
+                stds.append(differences.std())
+            axes.errorbar([n * shift for n in folders], means, stds, fmt="o-", capsize=4,
+                          color=STYLES[name][0], label=name)
+        axes.set(title=title, xlabel="training images", xscale="log", xticks=list(folders))
+        axes.set_xticklabels([f"{n:,}" for n in folders])
+        axes.minorticks_off()
+        draw_frame(axes)
+    panels[0].legend()
+    figure.savefig(DOCS / "examples.png", dpi=100)
+
+
+def print_early_stopping() -> None:
+    """Print the test accuracy at the epoch with the lowest loss/val, and differences to plain."""
+    chosen = {}
+    for name in FEW:
+        for seed, history in histories("few", name).items():
+            best = min(history, key=lambda metrics: metrics["loss/val"])
+            chosen.setdefault(name, {})[seed] = best["accuracy/test"]
+    print("test accuracy of the runs in few/ at their lowest loss/val:")
+    for name in FEW:
+        differences = [accuracy - chosen["plain"][seed] for seed, accuracy in chosen[name].items()]
+        print(f"{name}: {spread(list(chosen[name].values()))}, minus plain: "
+              f"{spread(differences, '+')}, higher in {sum(d > 0 for d in differences)} of "
+              f"{len(differences)}")
+
+
 @torch.inference_mode()
-def signal(mode: str, images: Tensor) -> list[float]:
+def signal(mode: str, images: Tensor, seed: int) -> list[float]:
     """Return the root mean square of the activations in each of 20 hidden layers at the start."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = MLP(depth=20)
     initialize(model, mode)
     activations = images.flatten(1)
@@ -124,75 +209,85 @@ def draw_depth(images: Tensor) -> None:
     """Draw the signal through 20 layers, and what training makes of them."""
     modes = "default", "xavier", "kaiming"
     figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
-    signals = {mode: signal(mode, images) for mode in modes}
+    signals = {mode: torch.tensor([signal(mode, images, seed) for seed in range(5)])
+               for mode in modes}
     for mode, sizes in signals.items():
-        print(f"root mean square of the activations, {mode}: first hidden layer {sizes[0]:.2g}, "
-              f"last {sizes[-1]:.2g}")
+        first, last = sizes[:, 0].mean(), sizes[:, -1].mean()
+        print(f"root mean square of the activations, {mode}: first hidden layer {first:.2g}, "
+              f"last {last:.2g}")
     panels[0].set(yscale="log", ylim=(1e-4, 2))
-    draw_lines(panels[0], signals, "root mean square of activations", "layer, before training")
-    runs = {mode: history(PURPOSE / f"depth-{mode}") for mode in modes}
+    draw_lines(panels[0], signals, "size of the activations, untrained", "hidden layer")
     panels[1].set_ylim(0, 2.5)
     panels[2].set_ylim(0, 1)
-    for axes, tag, title in ((panels[1], "loss/train", "training loss"),
-                             (panels[2], "accuracy/test", "accuracy on the test images")):
-        lines = {mode: [metrics[tag] for metrics in runs[mode]] for mode in modes}
-        draw_lines(axes, lines, title)
+    for axes, tag in (panels[1], "loss/train"), (panels[2], "accuracy/test"):
+        draw_lines(axes, {mode: values("depth", mode, tag) for mode in modes}, tag)
     figure.savefig(DOCS / "depth.png", dpi=100)
 
 
-def draw_gradients(events: dict[str, EventAccumulator]) -> None:
-    """Draw the norms of the last batch's gradient for each parameter of the network."""
-    figure, panels = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained", sharey=True)
-    names = "hidden.0.weight", "hidden.0.bias", "output.weight", "output.bias"
-    for axes, parameter in zip(panels, names):
-        for name, run in FIVE.items():
-            points = events[run].Scalars(f"gradient_norm/{parameter}")
-            color, dashes = STYLES[name]
-            axes.plot([point.step for point in points], [point.value for point in points], dashes,
-                      color=color, linewidth=2, label=name)
-        axes.set(title=parameter, xlabel="epoch", xlim=(1, 20), xticks=(1, 5, 10, 15, 20))
-        axes.grid(alpha=0.3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
-    figure.savefig(DOCS / "gradients.png", dpi=100)
+def draw_filters() -> None:
+    """Draw the weights of 36 hidden units of xavier, seed 0, before and after training."""
+    torch.manual_seed(0)
+    model = MLP()
+    initialize(model, "xavier")
+    trained = read_checkpoint(find("seeds", "xavier")[0] / "checkpoint.pt")["model"]
+    figure, panels = plt.subplots(1, 2, figsize=(12, 6.2), layout="constrained")
+    for axes, weights, title in (
+            (panels[0], model.hidden[0].weight.detach(), "xavier, before training"),
+            (panels[1], trained["hidden.0.weight"], "xavier, after training")):
+        rows = weights[:36].view(6, 6, 28, 28).transpose(1, 2).reshape(6 * 28, 6 * 28)
+        axes.imshow(rows, cmap="gray", vmin=-0.3, vmax=0.3)
+        axes.set_title(title)
+        axes.set(xticks=[28 * i - 0.5 for i in range(7)], yticks=[28 * i - 0.5 for i in range(7)],
+                 xticklabels=[], yticklabels=[])
+        axes.grid(color="black", linewidth=1)
+        axes.tick_params(length=0)
+    figure.savefig(DOCS / "filters.png", dpi=80)
 
 
-def logged(events: EventAccumulator, tag: str, index: int = 0) -> Image.Image:
-    """Return a picture that a run has logged."""
-    return Image.open(io.BytesIO(events.Images(tag)[index].encoded_image_string))
+def draw_inputs(splits: dict) -> None:
+    """Draw training images plain and augmented, test images plain and mirrored.
 
-
-def draw_pictures(name: str, rows: int, height: float, pictures: dict[str, Image.Image]) -> None:
-    """Show pictures under their titles, the same number in each row."""
-    columns = len(pictures) // rows
-    figure, panels = plt.subplots(rows, columns, figsize=(12, height), layout="constrained")
-    for axes, (title, picture) in zip(panels.flat, pictures.items()):
-        axes.imshow(picture, cmap="gray")
+    The flipped ones get a frame.
+    """
+    images, _ = splits["train"]
+    variants = make_variants(images)
+    torch.manual_seed(0)
+    indices = torch.randperm(len(images))[:16]
+    augmented = draw_variants(variants, indices)
+    # An augmented image is a flipped one if it is one of the nine flipped variants of its image.
+    flipped_variants = variants[indices, 1].flatten(1, 2)  # (16, 9, 28, 28)
+    flipped = (augmented.unsqueeze(1) == flipped_variants).flatten(2).all(dim=2).any(dim=1)
+    test, mirrored = splits["test"][0][:16], splits["mirrored"][0][:16]
+    nothing = torch.zeros(16, dtype=torch.bool)
+    figure, panels = plt.subplots(2, 2, figsize=(12, 3.9), layout="constrained")
+    for axes, pictures, framed, title in (
+            (panels[0, 0], images[indices], nothing, "training images"),
+            (panels[0, 1], augmented, flipped, "the same, augmented"),
+            (panels[1, 0], test, nothing, "test images"),
+            (panels[1, 1], mirrored, (test != mirrored).flatten(1).any(dim=1),
+             "the same, half of them mirrored")):
+        rows = pictures.view(2, 8, 28, 28).transpose(1, 2).reshape(2 * 28, 8 * 28)
+        axes.imshow(rows, cmap="gray")
+        for i in framed.nonzero().flatten().tolist():
+            corner = 28 * (i % 8), 28 * (i // 8)
+            axes.add_patch(plt.Rectangle(corner, 27, 27, fill=False, color=ORANGE, linewidth=1.5))
         axes.set_title(title)
         axes.axis("off")
-    figure.savefig(DOCS / name, dpi=80)
+    figure.savefig(DOCS / "inputs.png", dpi=80)
 
 
 def main() -> None:
     """Read the runs and write the pictures."""
     plt.rcParams |= {"font.size": 12, "axes.titlesize": 12, "savefig.facecolor": "white"}
     splits = load_splits()
-    learning = {name: history(RUNS / run) for name, run in FIVE.items() if run != "zero"}
-    draw_curves(learning)
-    draw_overfitting(learning)
+    draw_curves()
+    draw_gradients()
+    draw_filters()
+    draw_inputs(splits)
     draw_depth(splits["train"][0][:1000] / 255)
-    events = {run: EventAccumulator(str(RUNS / run), {"images": 0, "scalars": 0}).Reload()
-              for run in FIVE.values()}
-    draw_gradients(events)
-    draw_pictures("filters.png", 1, 3.3, {
-        f"{run}, {when} training": logged(events[run], "filters", index)
-        for run in ("vanilla", "xavier") for when, index in (("before", 0), ("after", -1))})
-    two_rows = (0, 0, 242, 62)  # of the eight
-    test, mirrored = (make_grid(splits[split][0][:16].unsqueeze(1), nrow=8)[0]
-                      for split in ("test", "mirrored"))
-    draw_pictures("inputs.png", 2, 3.9, {
-        "training images": logged(events["vanilla"], "inputs").crop(two_rows),
-        "the same, augmented": logged(events["xavier-augment"], "inputs").crop(two_rows),
-        "test images": test, "the same, half of them mirrored": mirrored})
+    draw_overfitting()
+    draw_examples()
+    print_early_stopping()
 
 
 if __name__ == "__main__":
