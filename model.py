@@ -23,7 +23,7 @@ class MLP(nn.Module):
     likely to be useful for new images, too.
 
     What it costs. In each step, only part of the network is active and learns. So the network fits
-    the training images less well, even after long training.
+    the training images more slowly, and usually less well in the end.
 
     What shows it. Compared with the same run without dropout, loss/train is much higher, because it
     is measured with units dropped. loss/train_clean, measured with every unit active, is a little

@@ -39,7 +39,7 @@ def find_runs(folders: list[str]) -> list[Path]:
 
 
 def read_run(directory: Path) -> dict:
-    """Return a finished run as a dictionary: directory, name, seed, settings, epochs, and numbers,
+    """Return a finished run as a dictionary: directory, name, seed, settings, order, and numbers,
     the values of COLUMNS. Raises ValueError, with the reason, if the run is not finished.
     """
     path = directory / "checkpoint.pt"
@@ -47,29 +47,40 @@ def read_run(directory: Path) -> dict:
         raise ValueError("no checkpoint: it diverged, or stopped before the end of its first epoch")
     try:
         checkpoint = read_checkpoint(path)
+    except OSError as error:
+        raise ValueError(error) from None
+    try:
         settings = checkpoint["settings"]
-        planned_epochs = int(settings.pop("epochs"))
-        seed = settings.pop("seed")
-        epochs = len(checkpoint["history"])
+        seed = int(settings.pop("seed"))
+        planned_epochs = int(settings["epochs"])
+        settings["epochs"] = len(checkpoint["history"])
+        order = study_order(settings)
         numbers = [float(checkpoint["history"][-1][column]) for column in COLUMNS]
-    except Exception as error:  # it cannot be read, or lacks something
-        raise ValueError(f"not a complete checkpoint of train.py: {error!r:.150}") from None
-    if epochs < planned_epochs:
-        raise ValueError(f"not finished, {epochs} of {planned_epochs} epochs")
+    except Exception as error:  # a run of another program, or of a much older train.py
+        raise ValueError(f"not a run of this train.py: {error!r:.150}") from None
+    if settings["epochs"] < planned_epochs:
+        raise ValueError(f"not finished, {settings['epochs']} of {planned_epochs} epochs")
     name = re.sub(r"-seed\d+$", "", directory.resolve().name)
     return {"directory": directory, "name": name, "seed": seed, "settings": settings,
-            "epochs": epochs, "numbers": numbers}
+            "order": order, "numbers": numbers}
+
+
+def study_order(settings: dict) -> tuple:
+    """Return what rows are sorted by: the mode as in init.py, then what was added to it."""
+    modes = [*MODES, settings["init"]]  # a mode that init.py does not have comes last
+    added = [float(settings.get(flag, 0)) for flag in ("augment", "dropout", "depth", "hidden")]
+    return modes.index(settings["init"]), *added
 
 
 def group_by_seed(runs: list[dict]) -> list[dict]:
     """Return the rows of the table, in the order of the study.
 
-    A row is a dictionary: title, name, settings, epochs, and numbers, {seed: numbers of COLUMNS}.
+    A row is a dictionary: title, name, settings, order, and numbers, {seed: numbers of COLUMNS}.
     """
     rows = []
     for run in runs:
         same = [row for row in rows
-                if all(row[key] == run[key] for key in ("name", "settings", "epochs"))]
+                if row["name"] == run["name"] and row["settings"] == run["settings"]]
         without_seed = [row for row in same if run["seed"] not in row["numbers"]]
         if without_seed:
             row = without_seed[0]
@@ -81,7 +92,7 @@ def group_by_seed(runs: list[dict]) -> list[dict]:
         row["numbers"][run["seed"]] = run["numbers"]
     for row in rows:
         row["title"] += differing_settings(row, rows)
-    return sorted(rows, key=study_order)
+    return sorted(rows, key=lambda row: (row["order"], row["title"]))
 
 
 def differing_settings(row: dict, rows: list[dict]) -> str:
@@ -90,14 +101,6 @@ def differing_settings(row: dict, rows: list[dict]) -> str:
     words = [f", {flag} {value}" for flag, value in row["settings"].items()
              if any(settings.get(flag) != value for settings in namesakes)]
     return "".join(words)
-
-
-def study_order(row: dict) -> tuple:
-    """Return what rows are sorted by: the mode as in init.py, then what was added to it."""
-    settings = row["settings"]
-    modes = [*MODES, settings.get("init")]  # a mode that init.py does not have comes last
-    added = [float(settings.get(flag, 0)) for flag in ("augment", "dropout", "depth", "hidden")]
-    return modes.index(settings.get("init")), added, row["title"], row["epochs"]
 
 
 def spread(values: list[float], sign: str = "") -> str:
@@ -117,7 +120,7 @@ def print_results(rows: list[dict]) -> None:
     lines = []
     for row in rows:
         columns = zip(*row["numbers"].values())
-        lines.append([row["title"], str(len(row["numbers"])), str(row["epochs"]),
+        lines.append([row["title"], str(len(row["numbers"])), str(row["settings"]["epochs"]),
                       *(spread(values) for values in columns)])
     print_table(["run", "seeds", "epochs", *COLUMNS], lines)
 
@@ -129,6 +132,8 @@ def print_differences(rows: list[dict], reference: dict) -> list[str]:
     """
     lines, left_out = [], []
     numbers_of_pairs = set()
+    if len(rows) == 1:
+        left_out.append(f"there is no run to compare with {reference['title']}")
     for row in rows:
         if row is reference:
             continue

@@ -1,4 +1,4 @@
-"""Run train.py on the made-up files: python tests/child.py FLAGS
+"""Run train.py on the made-up data set: python tests/child.py --data-dir DIR FLAGS
 
 Python modules that only Unix has are missing, as on Windows.
 """
@@ -8,18 +8,22 @@ import runpy
 import sys
 from pathlib import Path
 
-# Imported while Unix's modules are there, since these libraries may need them.
+# These libraries may need Unix's modules, so they are imported while the modules are there.
 import torch.utils.tensorboard  # noqa: F401
 import torchvision  # noqa: F401
 
-sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+sys.path[:0] = [str(ROOT), str(TESTS)]
 import conftest
 
-for module in "train", "data", "download", "init", "log", "model":
-    del sys.modules[module]  # imported by conftest; they are imported anew without Unix's modules
-for module in conftest.UNIX_MODULES:
+# conftest has imported the project's modules. Forget them, so that they are imported again below.
+for name, module in list(sys.modules.items()):
+    if Path(getattr(module, "__file__", None) or "/").parent == ROOT:
+        del sys.modules[name]
+for module in "fcntl", "grp", "pwd", "resource", "termios":
     sys.modules[module] = None  # an import raises ImportError
-for function in conftest.UNIX_FUNCTIONS:
+for function in "fork", "getuid":
     delattr(os, function)
 
 import data
@@ -28,6 +32,5 @@ import download
 download.FILES = conftest.HASHES
 data.VAL_SIZE = conftest.VAL_SIZE
 
-train_py = conftest.ROOT / "train.py"
-sys.argv[0] = str(train_py)
-runpy.run_path(str(train_py), run_name="__main__")
+sys.argv[0] = str(ROOT / "train.py")
+runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,4 +1,8 @@
-"""A small made-up data set in real IDX files, and the tools to train on it and to see what came."""
+"""A small made-up data set, and the tools with which the tests train on it and look at the outcome.
+
+Every test works in an empty directory of its own. train.py, called by run() or quick_run(), finds
+the made-up data set instead of Fashion-MNIST.
+"""
 
 import contextlib
 import hashlib
@@ -25,11 +29,8 @@ import train
 
 ROOT = Path(train.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RAW = Path("data/FashionMNIST/raw")
-VAL_SIZE = 500  # the last of the made-up training images
-REAL_VAL_SIZE = data.VAL_SIZE  # of the real ones
-UNIX_MODULES = ["fcntl", "grp", "pwd", "resource", "termios"]  # Windows lacks them,
-UNIX_FUNCTIONS = ["fork", "getuid"]  # and os has not these there
+SPLITS = ["train", "train_clean", "val", "test", "mirrored"]
+VAL_SIZE = 500  # the last of the 1,600 made-up training images
 EXPERIMENTS = {
     "vanilla": [],
     "zero": ["--init", "zero"],
@@ -38,8 +39,8 @@ EXPERIMENTS = {
     "xavier-augment-dropout": ["--init", "xavier", "--augment", "--dropout", "0.5"],
 }
 
-# A third of a short run would go into packing its pictures well.
-Image.Image.save = partialmethod(Image.Image.save, compress_level=1)
+
+# The made-up data set
 
 
 def idx_file(tensor: torch.Tensor) -> bytes:
@@ -57,8 +58,8 @@ def noise_images(n: int) -> torch.Tensor:
 def made_up_files() -> dict[str, bytes]:
     """Return four small files like Fashion-MNIST's: 1,100 + 500 images and 300 images.
 
-    Each image is noise with one bright row, whose place tells the class. Some classes are frequent
-    and some are rare, so that a bias alone can learn something.
+    Each image is noise with one bright row, whose position tells the class. Some classes are
+    frequent and some are rare, so that a bias alone can learn something.
     """
     contents = {}
     for kind, n in ("train", 1_600), ("t10k", 300):
@@ -75,59 +76,71 @@ CONTENTS = made_up_files()
 HASHES = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
 
 
+def no_network(scratch: Path) -> Path:
+    """Stand in for a download."""
+    raise OSError("no network in the tests")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def made_up_world() -> None:
-    """Let the made-up files be the right ones, and let nothing be found or fetched elsewhere."""
+def data_dir(tmp_path_factory) -> Path:
+    """Put the made-up data set into a directory and let all programs find it there, and only there.
 
-    def no_network(scratch: Path) -> Path:
-        raise OSError("no network in the tests")
-
+    No test changes the files.
+    """
+    directory = tmp_path_factory.mktemp("data_set")
+    for name, content in CONTENTS.items():
+        (directory / name).write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "DEFAULT_DATA_DIR", directory)
         patch.setattr(data, "VAL_SIZE", VAL_SIZE)
         patch.setattr(download, "FILES", HASHES)
         patch.setattr(download, "PACKAGE_DIR", Path("/no/package"))
         patch.setattr(download, "torchvision_download", no_network)
         patch.setattr(download, "debian_download", no_network)
-        yield
-
-
-@pytest.fixture(scope="session")
-def data_dir(made_up_world, tmp_path_factory) -> Path:
-    """Return the directory of the made-up files; no test changes them."""
-    home = tmp_path_factory.mktemp("data_set")
-    (home / RAW).mkdir(parents=True)
-    for name, content in CONTENTS.items():
-        (home / RAW / name).write_bytes(content)
-    return home / "data"
+        # Pillow would spend a third of a short run on compressing the pictures well.
+        patch.setattr(Image.Image, "save", partialmethod(Image.Image.save, compress_level=1))
+        yield directory
 
 
 @pytest.fixture(autouse=True)
-def home(data_dir, tmp_path, monkeypatch) -> Path:
-    """Let every test work in a directory of its own, its home, with a link to the files: data."""
+def directory(tmp_path, monkeypatch) -> Path:
+    """Let every test work in an empty directory of its own, which is also its home directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    Path("data").symlink_to(data_dir)
     return tmp_path
 
 
+# To train
+
+
 def run(*flags, log_dir="run") -> list[dict[str, float]]:
-    """Train in this process, on the made-up files; return the history. run("--epochs", 2)"""
-    return train.main(["--data-dir=data", f"--log-dir={log_dir}", *map(str, flags)])
+    """Train in this process and return the history: run("--epochs", 2)."""
+    return train.main([f"--log-dir={log_dir}", *map(str, flags)])
 
 
-def start(*flags, cwd=None) -> subprocess.Popen:
-    """Start train.py on the made-up files in a process of its own, by tests/child.py.
+def quick_run(*flags, log_dir="run") -> list[dict[str, float]]:
+    """Train like run(), but without the pictures and tables of log_start() and log_end().
 
-    It is killed if it still runs after two minutes.
+    They take most of the time of a short run, and few tests look at them.
     """
-    command = [sys.executable, ROOT / "tests" / "child.py", "--data-dir=data"]
-    # Empty is unset: what goes into a pipe is buffered, as for most users.
-    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
-    process = subprocess.Popen([*command, *map(str, flags)], stdin=subprocess.DEVNULL, cwd=cwd,
-                               env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "log_start", lambda *_: None)
+        patch.setattr(train, "log_end", lambda *_: None)
+        return run(*flags, log_dir=log_dir)
+
+
+def start_process(*flags) -> subprocess.Popen:
+    """Start train.py in a process of its own, through tests/child.py, with the same data set.
+
+    The process is killed if it is still running after two minutes.
+    """
+    command = [sys.executable, ROOT / "tests" / "child.py", f"--data-dir={train.DEFAULT_DATA_DIR}",
+               *map(str, flags)]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}  # empty is unset: a pipe is buffered
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=buffered, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     timer = threading.Timer(120, process.kill)
-    timer.daemon = True  # it keeps nobody waiting
+    timer.daemon = True  # pytest does not wait for it
     timer.start()
     return process
 
@@ -138,60 +151,65 @@ def plain_run(data_dir, tmp_path_factory) -> SimpleNamespace:
     flags = ["--seed=5", "--hidden=20", "--epochs=4", "--batch-size=120", "--lr=0.5"]
     # in a directory whose name has to be quoted for a shell
     log_dir = tmp_path_factory.mktemp("plain") / "my $runs" / "plain"
-    flags += [f"--data-dir={data_dir}", f"--log-dir={log_dir}"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        history = train.main(flags)
-    return SimpleNamespace(flags=flags, directory=log_dir, history=history,
-                           printed=printed.getvalue().splitlines())
-
-
-def skip_start_and_end(monkeypatch) -> None:
-    """Let train.py log only the epochs: start and end take most of a short run's time."""
-    monkeypatch.setattr(train, "log_start", lambda *_: None)
-    monkeypatch.setattr(train, "log_end", lambda *_: None)
-
-
-@pytest.fixture
-def only_epochs_logged(monkeypatch) -> None:
-    """For tests that do not look at what a run logs at its start and its end."""
-    skip_start_and_end(monkeypatch)
+        history = run(*flags, log_dir=log_dir)
+    return SimpleNamespace(flags=[*flags, f"--log-dir={log_dir}"], directory=log_dir,
+                           history=history, printed=printed.getvalue().splitlines())
 
 
 def dictate_losses(monkeypatch, **losses: list[float]) -> None:
-    """Let train.py learn nothing and find the losses that are listed for a split, one an epoch.
+    """Let quick_run() learn nothing and measure the losses that are given for a split, one an epoch.
 
-    dictate_losses(monkeypatch, val=[1, 2, 2]). Losses that are not listed fall: 1, 1/2, 1/3, ...
-    A second run goes on in the lists where the first one ended.
+    dictate_losses(monkeypatch, val=[1, 2, 2]). Losses that are not given fall: 1, 1/2, 1/3, ...
+    A second run continues in the lists where the first one stopped.
     """
-    # train_epoch() and evaluate() are not told which split it is: each gets a size of its own.
-    sizes = {"train": 50, "train_clean": 40, "val": 30, "test": 20, "mirrored": 10}
-    splits = train.load_splits(Path("data"))
-    for split, size in sizes.items():
-        images, labels = splits[split]
-        splits[split] = images[:size], labels[:size]
     falling = [1 / epoch for epoch in range(1, 100)]
-    coming = {sizes[split]: iter(losses.get(split, falling)) for split in sizes}
+    coming = {split: iter(losses.get(split, falling)) for split in SPLITS}
+
+    def name_of_split(images, *_):
+        yield images, None  # one batch, whose images are the name of the split
 
     def next_loss(batches) -> float:
-        loss = next(coming[sum(len(labels) for _, labels in batches)], None)
-        assert loss is not None, "the run should have ended, but goes on"
+        ((split, _),) = batches
+        loss = next(coming[split], None)
+        assert loss is not None, "the run should have stopped, but continues"
         return loss
 
-    def train_epoch(model, criterion, optimizer, batches) -> float:
-        return next_loss(batches)
+    monkeypatch.setattr(train, "load_splits", lambda *_: {split: (split, None) for split in SPLITS})
+    monkeypatch.setattr(train, "shuffled_batches", name_of_split)
+    monkeypatch.setattr(train, "ordered_batches", name_of_split)
+    monkeypatch.setattr(train, "train_epoch", lambda *args: next_loss(args[-1]))
+    monkeypatch.setattr(train, "evaluate", lambda *args: (next_loss(args[-1]), 0.5))
 
-    def evaluate(model, criterion, batches) -> tuple[float, float]:
-        return next_loss(batches), 0.5
 
-    monkeypatch.setattr(train, "load_splits", lambda *_: splits)
-    monkeypatch.setattr(train, "train_epoch", train_epoch)
-    monkeypatch.setattr(train, "evaluate", evaluate)
-    skip_start_and_end(monkeypatch)
+# To look at the outcome
+
+
+def checkpoint(log_dir="run") -> dict:
+    """Return a checkpoint with lists in place of tensors, so that == compares it bit for bit."""
+    content = torch.load(Path(log_dir, "checkpoint.pt"), weights_only=True)
+    return json.loads(json.dumps(content, default=torch.Tensor.tolist))
+
+
+def logged(log_dir="run") -> dict[str, list[tuple]]:
+    """Return {tag: [(step, value), ...]} of all that TensorBoard's own reader finds in a run."""
+    fields = {"Scalars": "value", "Images": "encoded_image_string",
+              "Histograms": "histogram_value", "Tensors": "tensor_proto"}
+    keep_all = {kind.lower(): 0 for kind in fields}  # 0: without limit, not a sample
+    events = EventAccumulator(str(log_dir), keep_all).Reload()
+    found = {}
+    for kind, field in fields.items():
+        for tag in events.Tags()[kind.lower()]:
+            found[tag] = [(e.step, getattr(e, field)) for e in getattr(events, kind)(tag)]
+    return found
 
 
 def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
     """Fail if two tensors differ, with the number and the place of the differences."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, msg=lambda text: f"{what}: {text}")
+
+
+# For scenes
 
 
 def make_script(path: Path, text: str) -> None:
@@ -220,22 +238,3 @@ class Bomb:
 
     def __reduce__(self) -> tuple:
         return os.mkdir, ("exploded",)
-
-
-def checkpoint(log_dir="run") -> dict:
-    """Return a checkpoint with lists in place of tensors, so that == compares it bit for bit."""
-    content = torch.load(Path(log_dir, "checkpoint.pt"), weights_only=True)
-    return json.loads(json.dumps(content, default=torch.Tensor.tolist))
-
-
-def logged(log_dir="run") -> dict[str, list[tuple]]:
-    """Return {tag: [(step, value), ...]} of all that TensorBoard's own reader finds in a run."""
-    fields = {"Scalars": "value", "Images": "encoded_image_string",
-              "Histograms": "histogram_value", "Tensors": "tensor_proto"}
-    keep_all = {kind.lower(): 0 for kind in fields}  # 0: without limit, not a sample
-    events = EventAccumulator(str(log_dir), keep_all).Reload()
-    found = {}
-    for kind, field in fields.items():
-        for tag in events.Tags()[kind.lower()]:
-            found[tag] = [(e.step, getattr(e, field)) for e in getattr(events, kind)(tag)]
-    return found

@@ -1,6 +1,6 @@
 """What benchmark.py promises: the median of its rounds counts, so that one slow round does no harm.
 
-A round is a list of measurements, one for each of benchmark.LIMITS.
+Plumbing. A round is a list of measurements, one for each of benchmark.LIMITS.
 """
 
 import benchmark

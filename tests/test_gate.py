@@ -1,4 +1,4 @@
-"""What .ci/run promises: it runs the README's commands, and it fails if anything fails."""
+"""What .ci/run promises: it runs the README's commands, and fails if anything fails. Plumbing."""
 
 import os
 import re
@@ -26,62 +26,56 @@ CALLS = ["shellcheck experiments.sh .ci/run", "python3 -m venv .venv",
 
 
 @pytest.fixture
-def gate(home, monkeypatch):
-    """A function that runs the gate with commands that do nothing; it returns code and calls."""
-    (home / ".ci").mkdir()
-    shutil.copy(GATE, home / ".ci")
-    (home / "README.md").write_text("python -c the riddle\n")
-    for directory, names in {"bin": ["shellcheck", "python3"],
-                             ".venv/bin": ["pip", "python", "ruff"]}.items():
-        for name in names:
-            make_script(home / directory / name, FAKE_COMMAND)
-    monkeypatch.setenv("PATH", f"{home / 'bin'}:{os.environ['PATH']}")
-
-    def run_gate(fail_at: int = 0, answer: str = HASH) -> SimpleNamespace:
-        environment = os.environ | {"FAIL_AT": str(fail_at), "HASH": answer}
-        done = subprocess.run([home / ".ci" / "run"], env=environment, timeout=60)
-        return SimpleNamespace(code=done.returncode, calls=Path("calls").read_text().splitlines())
-
-    return run_gate
+def commands(directory) -> None:
+    """A copy of the gate, and commands that do nothing in place of those that it runs."""
+    (directory / ".ci").mkdir()
+    shutil.copy(GATE, directory / ".ci")
+    (directory / "README.md").write_text("python -c the riddle\n")
+    for name in "shellcheck", "python3":
+        make_script(directory / "bin" / name, FAKE_COMMAND)
+    for name in "pip", "python", "ruff":
+        make_script(directory / ".venv/bin" / name, FAKE_COMMAND)
 
 
-def test_ci_lints_and_tests_also_on_the_real_data(gate):
-    done = gate()
-    without_version = [call.partition("==")[0] for call in done.calls]
-    assert without_version == CALLS
+def run_gate(fail_at: int = 0, answer: str = HASH) -> SimpleNamespace:
+    """Run the gate; return its exit code and its calls of commands, of which one fails."""
+    Path("calls").write_text("")
+    environment = os.environ | {"PATH": f"{Path('bin').resolve()}:{os.environ['PATH']}",
+                                "FAIL_AT": str(fail_at), "HASH": answer}
+    done = subprocess.run([".ci/run"], env=environment, timeout=60)
+    calls = [line.partition("==")[0] for line in Path("calls").read_text().splitlines()]
+    return SimpleNamespace(code=done.returncode, calls=calls)
+
+
+def test_the_gate_lints_and_tests_also_on_the_real_data(commands):
+    done = run_gate()
+    assert done.calls == CALLS
     assert done.code == 0
 
 
-@pytest.mark.parametrize("number", range(1, len(CALLS) + 1), ids=lambda n: CALLS[n - 1])
-def test_ci_ends_at_the_first_failure(number, gate):
-    done = gate(fail_at=number)
-    assert len(done.calls) == number
-    assert done.code != 0
+def test_the_gate_ends_at_the_first_failure(commands):
+    for number, command in enumerate(CALLS, start=1):
+        done = run_gate(fail_at=number)
+        assert len(done.calls) == number, f"it continues after {command}"
+        assert done.code != 0, f"it succeeds in spite of {command}"
 
 
-def test_ci_fails_if_the_test_images_have_another_hash(gate):
-    done = gate(answer=HASH[::-1])
-    assert done.code != 0
+def test_the_gate_fails_if_the_hash_of_the_test_images_differs(commands):
+    assert run_gate(answer=HASH[::-1]).code != 0
 
 
-def test_the_readme_names_the_hash_that_ci_expects():
-    assert f"`{HASH[:8]}…`, as this line prints" in README
+def test_the_readme_has_the_hash_and_the_commands_of_the_gate():
+    gate = GATE.read_text(encoding="utf-8")
+    assert HASH[:8] in README
+    for beginning in "python3 -m venv", "python -m pytest":
+        commands = re.findall(f"^{beginning}.*", README, re.MULTILINE)
+        assert any(command in gate for command in commands), f".ci/run lacks {commands}"
 
 
-@pytest.mark.parametrize("beginning", ["python3 -m venv", "python -m pytest"])
-def test_ci_installs_and_tests_as_the_readme_says(beginning):
-    (command,) = re.findall(f"^{beginning}.*", README, re.MULTILINE)
-    lines = GATE.read_text(encoding="utf-8").splitlines()
-    assert any(line.startswith(command) for line in lines), f".ci/run lacks {command}"
-
-
-# What the gate installs, and what it leaves out unless it is asked
-
-
-@pytest.mark.parametrize("package", ["torch", "torchvision", "tensorboard", "pytest"])
-def test_the_requirements_contain_each_package(package):
+def test_the_requirements_are_the_four_packages():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert package in [re.match("[a-z]*", line).group() for line in lines]
+    packages = {re.match("[a-z]*", line).group() for line in lines}
+    assert packages == {"torch", "torchvision", "tensorboard", "pytest"}
 
 
 def test_pytest_leaves_out_the_tests_marked_slow(pytestconfig):

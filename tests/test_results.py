@@ -1,366 +1,389 @@
-"""What results.py promises: a table of the finished runs, and a line about each of the others."""
+"""What results.py promises: a table of all finished runs, and differences paired by seed. Plumbing.
 
-import os
+Most tests save checkpoints of runs that were never trained, with numbers that are easy to predict.
+"""
+
+import contextlib
+import io
+import math
+import re
 import runpy
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
 
 import results
 import train
-from conftest import EXPERIMENTS, ROOT, UNIX_FUNCTIONS, UNIX_MODULES, Bomb
+from checkpoint import save_checkpoint
+from conftest import EXPERIMENTS, ROOT, Bomb
 
-COLUMNS = ["loss/train", "loss/train_clean", "loss/test", "loss/gap", "accuracy/test",
+COLUMNS = ["loss/train", "loss/train_clean", "loss/val", "loss/test", "loss/gap", "accuracy/test",
            "accuracy/mirrored"]
 
 
-def save_run(directory, *flags, number: float = 0.5, epochs: int = 2, asked: int = 0,
-             **more_settings) -> Path:
-    """Save a checkpoint as train.py does after so many epochs; return its path.
+def settings_of(*flags: str) -> dict:
+    """Return the settings that train.py saves with a run of 2 epochs, or of the --epochs given."""
+    return train.settings_of(train.parse_args(["--epochs=2", "--log-dir=none", *flags]))
 
-    Its last numbers are number + 0.01 for loss/train, number + 0.02 for the next column, ...; the
-    ones before are by turns much higher and much lower.
-    asked: the --epochs of the run, 0 if they have all been trained.
+
+def save_run(directory, *flags, number: float = 0.5, epochs: int = 2, settings=None) -> None:
+    """Save a checkpoint as after so many epochs, with these settings or those of the flags.
+
+    The first of COLUMNS is number, the next one 2 * number, then 3 * number, ...
     """
-    args = train.parse_args([f"--epochs={asked or epochs}", "--log-dir=none", *flags])
-    last = {column: number + i / 100 for i, column in enumerate(COLUMNS, start=1)}
-    metrics = [*COLUMNS, "loss/val"]
-    history = [dict.fromkeys(metrics, 99.0 * (-1) ** i) for i in range(epochs - 1)]
-    history.append(last | {"loss/val": 7.0})
-    path = Path(directory, "checkpoint.pt")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"settings": args.settings | more_settings, "history": history}, path)
-    return path
+    settings = settings or settings_of(*flags)
+    metrics = {column: number * i for i, column in enumerate(COLUMNS, start=1)}
+    parts = {"model": torch.nn.Linear(1, 1)}
+    Path(directory).mkdir(parents=True)
+    save_checkpoint(Path(directory, "checkpoint.pt"), parts, settings, [metrics] * epochs)
 
 
-@pytest.fixture
-def table(capsys):
-    """A function that returns the table of a folder, as printed: a dict {title: cell} for a row."""
-
-    def get_table(folder="runs") -> list[dict[str, str]]:
-        results.main([str(folder)])
-        lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
-        return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
-
-    return get_table
+def save_seeds(name: str, numbers: list[float], first_seed: int = 0, folder="runs") -> None:
+    """Save a run for each number, with the seeds 0, 1, 2, ..."""
+    for seed, number in enumerate(numbers, start=first_seed):
+        save_run(f"{folder}/{name}-seed{seed}", f"--seed={seed}", number=number)
 
 
-def left_out() -> list[str]:
-    """Return the lines about runs that are left out, with which results.py exits."""
-    with pytest.raises(SystemExit) as end:
-        results.main(["runs"])
-    return end.value.code.splitlines()  # a text: Python prints it and exits with code 1
+def show(*arguments) -> SimpleNamespace:
+    """Run results.py; return its exit code, output, lines of errors, and the rows of its table.
+
+    A row is a dictionary {title of the column: cell}.
+    """
+    code = 0
+    with contextlib.redirect_stdout(io.StringIO()) as output, \
+            contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            results.main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+            if isinstance(code, str):  # as Python does it
+                print(code, file=sys.stderr)
+                code = 1
+    lines = output.getvalue().splitlines()
+    titles, _, *cells = [line[2:-2].split(" | ") for line in lines if line[:1] == "|"] or [[], []]
+    rows = [dict(zip(titles, row)) for row in cells]
+    return SimpleNamespace(code=code, output=output.getvalue(), rows=rows,
+                           errors=errors.getvalue().splitlines())
 
 
-def column(rows: list[dict], title: str) -> list[str]:
-    """Return a column of the table."""
-    return [row[title] for row in rows]
+def column(title: str, *arguments) -> list[str]:
+    """Run results.py, which must succeed, and return a column of its table."""
+    shown = show(*arguments)
+    assert shown.errors == []
+    return [row[title] for row in shown.rows]
 
 
 # The table
 
 
-def test_the_table_of_results_has_titles_in_markdown(capsys):
-    save_run("runs/vanilla")
-    results.main([])
-    titles, rule, *_ = capsys.readouterr().out.splitlines()
-    assert titles == f"| run | seeds | epochs | {' | '.join(COLUMNS)} |"
-    assert rule == "|---" * titles.count(" | ") + "|---|"
-
-
-def test_a_real_run_shows_its_last_numbers(plain_run, table):
-    (row,) = table(plain_run.directory.parent)
+def test_a_run_shows_the_numbers_of_its_last_epoch(plain_run):
     last = plain_run.history[-1]
     expected = {title: f"{last[title]:.4f}" for title in COLUMNS}
+    (row,) = show(plain_run.directory.parent).rows
     assert row == {"run": "plain", "seeds": "1", "epochs": "4"} | expected
 
 
-@pytest.mark.parametrize("title", COLUMNS)
-def test_a_column_shows_the_number_after_the_last_epoch(title, table):
-    save_run("runs/vanilla", number=0.3, epochs=3)
-    assert column(table(), title) == [f"{0.31 + COLUMNS.index(title) / 100:.4f}"]
+def test_the_table_of_results_is_markdown():
+    save_run("runs/vanilla", number=0.1)
+    titles, rule, *_ = show().output.splitlines()
+    assert titles == f"| run | seeds | epochs | {' | '.join(COLUMNS)} |"
+    assert re.fullmatch(r"\|( ?---+ ?\|){10}", rule)
 
 
-def test_rows_come_in_the_order_of_the_study(table):
-    for name, flags in sorted(EXPERIMENTS.items()):  # by the alphabet, zero comes last
-        save_run(f"runs/{name}", *flags)
-    assert column(table(), "run") == list(EXPERIMENTS)
-
-
-def test_depth_and_hidden_order_runs_of_a_mode(table):
-    for name, flags in {"depth20": ["--depth=20"], "depth3": ["--depth=3"],
-                        "hidden200": ["--hidden=200"], "plain": [], "a zero": ["--init=zero"],
-                        }.items():
-        save_run(f"runs/{name}", *flags)
-    assert column(table(), "run") == ["plain", "hidden200", "depth3", "depth20", "a zero"]
-
-
-def test_dropout_alone_precedes_augmentation(table):
-    save_run("runs/a", "--augment")
-    save_run("runs/b", "--dropout=0.5")
-    assert column(table(), "run") == ["b", "a"]
-
-
-def test_epochs_are_the_epochs_trained(table):
-    save_run("runs/a", epochs=3)
-    assert column(table(), "epochs") == ["3"]
-
-
-def test_main_returns_the_rows():
-    save_run("runs/vanilla", number=0.5)
-    (row,) = results.main([])
-    assert (row["name"], row["epochs"]) == ("vanilla", 2)
+def test_rows_have_the_order_of_the_study():
+    flags = {"vanilla": [], "hidden200": ["--hidden=200"], "depth3": ["--depth=3"],
+             "depth20": ["--depth=20"], "zero": EXPERIMENTS["zero"],
+             "xavier": EXPERIMENTS["xavier"], "xavier-dropout": ["--init=xavier", "--dropout=0.5"],
+             "xavier-augment": EXPERIMENTS["xavier-augment"],
+             "xavier-augment-dropout": EXPERIMENTS["xavier-augment-dropout"],
+             "kaiming": ["--init=kaiming"]}
+    for name in flags:
+        save_run(f"runs/{name}", *flags[name])
+    save_run("runs/a mode that is gone", settings=settings_of() | {"init": "gone"})
+    assert column("run") == [*flags, "a mode that is gone"]
 
 
 # Seeds
 
 
-def test_runs_of_several_seeds_share_a_row(table):
-    for seed in 0, 1, 20:
-        save_run(f"runs/vanilla-seed{seed}", f"--seed={seed}")
-    rows = table()
-    assert column(rows, "run") == ["vanilla"]
-    assert column(rows, "seeds") == ["3"]
+def test_runs_that_differ_only_in_seed_share_a_row():
+    save_run("runs/vanilla")
+    save_run("runs/vanilla-seed20", "--seed=20")
+    save_run("runs/1/vanilla", "--seed=1")
+    save_run("runs/2/vanilla", settings=dict(reversed(settings_of("--seed=2").items())))
+    assert [(row["run"], row["seeds"]) for row in show().rows] == [("vanilla", "4")]
 
 
-def test_runs_of_several_folders_share_a_row(table):
-    for seed in 0, 1:
-        save_run(f"runs/{seed}/vanilla", f"--seed={seed}")
-    assert column(table(), "seeds") == ["2"]
+def test_seeds_give_mean_and_sample_standard_deviation():
+    # differences to the mean, 0.4: -0.3, 0.1, 0.1, 0.1; sqrt(0.12 / 3) = 0.2
+    save_seeds("vanilla", [0.1, 0.5, 0.5, 0.5])
+    assert column("loss/train") == ["0.4000 ± 0.2000"]
 
 
-def test_seeds_give_mean_and_sample_standard_deviation(table):
-    numbers = [0.1, 0.4, 0.6]
-    for seed, number in enumerate(numbers):
-        save_run(f"runs/{seed}/vanilla", f"--seed={seed}", number=number - 0.01)
-    expected = f"{mean(numbers):.4f} ± {stdev(numbers):.4f}"
-    assert column(table(), "loss/train") == [expected]
+def test_a_second_run_with_the_same_seed_has_its_own_row():
+    save_run("a/vanilla", number=0.1)
+    save_run("b/vanilla", number=0.2)
+    save_run("c/vanilla", number=0.3)
+    save_run("d/vanilla", "--seed=1", number=0.1)  # joins the first one
+    shown = {row["run"]: row["loss/train"] for row in show("a", "b", "c", "d").rows}
+    assert shown == {"vanilla": "0.1000 ± 0.0000", "b/vanilla": "0.2000", "c/vanilla": "0.3000"}
 
 
-def test_one_seed_has_no_spread(table):
-    save_run("runs/vanilla", number=0.29)
-    assert column(table(), "loss/train") == ["0.3000"]
-
-
-def test_a_second_run_of_a_seed_gets_a_row_with_its_path(table):
-    for folder, number in ("first", 0.29), ("second", 0.39), ("third", 0.49):
-        save_run(f"runs/{folder}/vanilla", number=number)
-    rows = table()
-    assert column(rows, "run") == ["second/vanilla", "third/vanilla", "vanilla"]
-    assert column(rows, "loss/train") == ["0.4000", "0.5000", "0.3000"]
-
-
-def test_another_seed_joins_the_first_run_not_its_copy(table):
-    for folder, seed in ("first", 0), ("second", 0), ("third", 1):
-        save_run(f"runs/{folder}/vanilla", f"--seed={seed}")
-    seeds = {row["run"]: row["seeds"] for row in table()}
-    assert seeds == {"vanilla": "2", "second/vanilla": "1"}
-
-
-def test_only_a_seed_at_the_end_of_a_name_is_cut_off(table):
+def test_only_a_seed_at_the_end_is_cut_off_a_name():
     save_run("runs/a-seed7-again")
     save_run("runs/reseed1")
-    assert column(table(), "run") == ["a-seed7-again", "reseed1"]
+    assert column("run") == ["a-seed7-again", "reseed1"]
 
 
-def test_runs_with_settings_in_another_order_share_a_row(table):
-    """As when train.py had its flags in another order."""
-    save_run("runs/0/vanilla")
-    path = save_run("runs/1/vanilla", "--seed=1")
-    content = torch.load(path, weights_only=True)
-    content["settings"] = dict(reversed(content["settings"].items()))
-    torch.save(content, path)
-    assert column(table(), "seeds") == ["2"]
+# Runs with the same name
 
 
-# Runs of the same name
+def test_settings_tell_runs_with_the_same_name_apart():
+    save_run("a/vanilla")
+    save_run("b/vanilla", "--lr=0.5", "--seed=1")
+    save_run("b/xavier", "--lr=0.7")
+    assert column("run", "a", "b") == ["vanilla, lr 0.2", "vanilla, lr 0.5", "xavier"]
 
 
-@pytest.mark.parametrize("flag, words", [
-    ("--lr=0.5", ["lr 0.2", "lr 0.5"]), ("--batch-size=64", ["batch_size 128", "batch_size 64"]),
-    ("--patience=9", ["patience 2", "patience 9"])])
-def test_runs_of_a_name_are_told_apart_by_a_setting(flag, words, table):
-    save_run("runs/a/vanilla")
-    save_run("runs/b/vanilla", flag, "--seed=1")
-    names = column(table(), "run")
-    assert sorted(names) == [f"vanilla, {word}" for word in sorted(words)]
+def test_a_flag_that_only_one_run_has_tells_it_apart():
+    save_run("a/vanilla")
+    save_run("b/vanilla", settings=settings_of("--seed=1") | {"label_smoothing": 0.1})
+    assert column("run", "a", "b") == ["vanilla", "vanilla, label_smoothing 0.1"]
 
 
-def test_runs_of_a_name_are_told_apart_by_their_epochs(table):
-    save_run("runs/a/vanilla", epochs=2)
-    save_run("runs/b/vanilla", "--seed=1", epochs=3)
-    rows = table()
-    assert column(rows, "run") == ["vanilla", "vanilla"]
-    assert column(rows, "epochs") == ["2", "3"]
+def test_epochs_tell_runs_with_the_same_name_apart():
+    save_run("a/vanilla", "--epochs=3", epochs=3)
+    save_run("b/vanilla", "--seed=1")
+    titles = [row["run"] for row in show("a", "b").rows]
+    assert titles == ["vanilla, epochs 2", "vanilla, epochs 3"]
 
 
-def test_a_unique_name_is_shown_without_settings(table):
-    save_run("runs/vanilla")
-    save_run("runs/vanilla-lr0.5", "--lr=0.5")
-    assert column(table(), "run") == ["vanilla", "vanilla-lr0.5"]
-
-
-def test_a_flag_that_was_added_counts_as_a_setting(table):
-    save_run("runs/a/vanilla")
-    save_run("runs/b/vanilla", "--seed=1", label_smoothing=0.1)
-    assert sorted(column(table(), "run")) == ["vanilla", "vanilla, label_smoothing 0.1"]
-
-
-def test_runs_of_a_mode_that_is_gone_come_last(table):
-    save_run("runs/a", init="gone")
-    save_run("runs/b", "--init=kaiming")
-    assert column(table(), "run") == ["b", "a"]
+def test_an_older_run_may_lack_a_flag_of_the_study():
+    settings = settings_of()
+    del settings["depth"]
+    save_run("runs/vanilla", settings=settings)
+    assert column("run") == ["vanilla"]
 
 
 # Where it looks
 
 
-def test_the_default_folder_of_results_py_is_runs():
+def test_runs_are_found_in_several_folders_at_any_depth(directory):
+    save_run("a/b/c/one")
+    save_run("my [runs]/three")  # the brackets are no pattern
+    save_run(directory / "home/two")
+    assert column("run", "a", "my [runs]", "~/home") == ["one", "three", "two"]
+
+
+def test_the_default_folder_is_runs():
     save_run("runs/vanilla")
-    save_run("elsewhere/zero", "--init=zero")
-    assert [row["name"] for row in results.main([])] == ["vanilla"]
+    save_run("elsewhere/zero")
+    assert column("run") == ["vanilla"]
 
 
-def test_runs_are_found_however_deep(table):
-    save_run("runs/a/b/c/vanilla")
-    assert column(table(), "run") == ["vanilla"]
+def test_the_current_directory_can_be_the_run(monkeypatch):
+    save_run("runs/vanilla")
+    monkeypatch.chdir("runs/vanilla")
+    assert column("run", ".") == ["vanilla"]
 
 
-def test_a_tilde_in_the_folder_is_the_home_directory(home, table):
-    save_run(home / "my runs/vanilla")
-    assert column(table("~/my runs"), "run") == ["vanilla"]
-
-
-def test_brackets_in_a_name_are_no_pattern(table):
-    save_run("my [runs]/vanilla")
-    assert column(table("my [runs]"), "run") == ["vanilla"]
-
-
-def test_a_run_behind_links_counts_once(table):
+def test_a_run_that_is_found_twice_counts_once():
     save_run("elsewhere/vanilla")
     Path("runs").mkdir()
-    for link in "one", "two":
-        Path("runs", link).symlink_to("../elsewhere")
-    rows = table()
-    assert column(rows, "run") == ["vanilla"]
-    assert column(rows, "seeds") == ["1"]
+    Path("runs/link").symlink_to("../elsewhere")
+    assert column("run", "elsewhere", "runs", "elsewhere/vanilla") == ["vanilla"]
 
 
-def test_a_folder_without_runs_is_said_to_have_none():
-    assert left_out() == ["results.py: error: there is no run in runs; train.py makes one"]
-
-
-def test_an_older_run_may_lack_a_flag_of_the_study(table):
-    path = save_run("runs/vanilla")
-    content = torch.load(path, weights_only=True)
-    del content["settings"]["depth"]
-    torch.save(content, path)
-    assert column(table(), "run") == ["vanilla"]
+def test_a_folder_without_runs_is_an_error():
+    shown = show("here", "there")
+    message = "results.py: error: there is no run in here, there; train.py makes one"
+    assert (shown.errors, shown.code, shown.rows) == ([message], 1, [])
 
 
 # What is left out
 
 
-def test_an_unfinished_run_is_left_out():
-    save_run("runs/short", epochs=1, asked=2)
-    assert left_out() == ["results.py: error: runs/short left out: not finished, 1 of 2 epochs"]
+def test_runs_that_did_not_finish_are_left_out_by_name():
+    save_run("runs/c-finished")
+    save_run("runs/b-short", "--epochs=3")
+    Path("runs/a-diverged").mkdir()
+    Path("runs/a-diverged/events.out.tfevents.1").touch()
+    shown = show()
+    assert shown.errors == [
+        "results.py: error: runs/a-diverged left out: no checkpoint: it diverged, or stopped "
+        "before the end of its first epoch",
+        "results.py: error: runs/b-short left out: not finished, 2 of 3 epochs"]
+    assert shown.code == 1
+    assert [row["run"] for row in shown.rows] == ["c-finished"]
 
 
-def test_an_exploded_run_is_left_out():
-    Path("runs/exploded").mkdir(parents=True)
-    Path("runs/exploded/events.out.tfevents.1").touch()
-    assert left_out() == ["results.py: error: runs/exploded left out: no checkpoint: it exploded, "
-                          "or ended before its first epoch did"]
-
-
-def test_finished_runs_are_shown_though_others_are_left_out(capsys):
-    save_run("runs/vanilla")
-    save_run("runs/short", epochs=1, asked=2)
-    with pytest.raises(SystemExit):
-        results.main([])
-    rows = capsys.readouterr().out.splitlines()[2:]
-    assert [row.split(" | ")[0] for row in rows] == ["| vanilla"]
-
-
-def test_all_that_are_left_out_are_named_in_order():
-    for name in "c", "a", "b":
-        save_run(f"runs/{name}", epochs=1, asked=2)
-    names = [line.split()[2] for line in left_out()]
-    assert names == ["runs/a", "runs/b", "runs/c"]
-
-
-@pytest.mark.parametrize("content", [
-    {}, [1], {"state_dict": {}}, {"settings": {}, "history": []}, {"settings": 3, "history": [{}]}],
-    ids=str)
-def test_a_checkpoint_of_another_program_is_left_out(content):
-    Path("runs/foreign").mkdir(parents=True)
-    torch.save(content, "runs/foreign/checkpoint.pt")
-    (line,) = left_out()
-    assert line.startswith("results.py: error: runs/foreign left out: ")
-
-
-def test_a_damaged_checkpoint_is_left_out():
-    path = save_run("runs/damaged")
+def test_what_is_not_a_complete_checkpoint_is_left_out():
+    settings, metrics = settings_of(), dict.fromkeys(COLUMNS, 0.5)
+    contents = {
+        "empty": {}, "list": [1], "other program": {"state_dict": {}},
+        "no epoch": {"settings": settings, "history": []},
+        "no seed": {"settings": {"epochs": 1}, "history": [metrics]},
+        "no loss": {"settings": settings, "history": [metrics | {"loss/val": None}] * 2},
+        "numbers": {"settings": 3, "history": 4}}
+    for name, content in contents.items():
+        Path("runs", name).mkdir(parents=True)
+        torch.save(content, f"runs/{name}/checkpoint.pt")
+    Path("runs/not a file/checkpoint.pt").mkdir(parents=True)
+    save_run("runs/cut short")
+    path = Path("runs/cut short/checkpoint.pt")
     path.write_bytes(path.read_bytes()[:-1])
-    (line,) = left_out()
-    assert line.startswith("results.py: error: runs/damaged left out: ")
+    names = [re.match("results.py: error: runs/(.*?) left out: ", line)[1]
+             for line in show().errors]
+    assert names == sorted([*contents, "not a file", "cut short"])
 
 
-def test_the_reason_for_leaving_out_a_run_is_short():
-    Path("runs/hostile").mkdir(parents=True)
-    torch.save(Bomb(), "runs/hostile/checkpoint.pt")  # of which torch has much to say
-    (line,) = left_out()
-    assert len(line.partition(" of train.py: ")[2]) == 150
-
-
-def test_a_hostile_checkpoint_runs_no_code():
-    path = save_run("runs/hostile")
-    torch.save(torch.load(path, weights_only=True) | {"object": Bomb()}, path)
-    left_out()
+def test_a_hostile_run_is_left_out_and_executes_no_code():
+    save_run("runs/hostile", settings=settings_of() | {"bomb": Bomb()})
+    shown = show()
     assert not Path("exploded").exists()
+    assert len(shown.errors) == 1
+    assert shown.errors[0].startswith("results.py: error: runs/hostile left out: ")
 
 
-def test_a_hostile_checkpoint_is_left_out():
-    path = save_run("runs/hostile")
-    torch.save(torch.load(path, weights_only=True) | {"object": Bomb()}, path)
-    (line,) = left_out()
-    assert line.startswith("results.py: error: runs/hostile left out: ")
-
-
-def test_a_run_from_another_device_is_read(table, monkeypatch):
-    with monkeypatch.context() as patch:
-        # writes into the file that its tensors lie on cuda:99
+def test_a_run_from_another_device_is_shown(monkeypatch):
+    with monkeypatch.context() as patch:  # a file that says that its tensors lie on cuda:99
         patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:99")
-        path = save_run("runs/vanilla")
-        content = torch.load(path, weights_only=True) | {"model": {"weight": torch.ones(3)}}
-        torch.save(content, path)
-    assert b"cuda:99" in path.read_bytes(), "the scene lacks a device"
-    assert column(table(), "run") == ["vanilla"]
+        save_run("runs/vanilla")
+    assert b"cuda:99" in Path("runs/vanilla/checkpoint.pt").read_bytes()
+    assert column("run") == ["vanilla"]
 
 
-# How it is started
+# Differences, worked out by hand
 
 
-def start_as_program(monkeypatch) -> None:
-    """Run results.py as `python results.py` does, but in this process."""
+def test_differences_are_paired_by_seed_in_each_column():
+    save_seeds("vanilla", [1.0, 0.3, 0.8], folder="a")
+    save_seeds("xavier", [0.9, 0.1, 0.5], folder="b")
+    rows = show("a", "b", "--against=vanilla").rows
+    assert {row["run, minus vanilla"] for row in rows} == {"xavier"}
+    # The first column: -0.1, -0.2, -0.3. Mean -0.2, standard deviation sqrt(0.02 / 2) = 0.1.
+    assert [(row["column"], row["difference"]) for row in rows] == [
+        ("loss/train", "-0.2000 ± 0.1000"), ("loss/train_clean", "-0.4000 ± 0.2000"),
+        ("loss/val", "-0.6000 ± 0.3000"), ("loss/test", "-0.8000 ± 0.4000"),
+        ("loss/gap", "-1.0000 ± 0.5000"), ("accuracy/test", "-1.2000 ± 0.6000"),
+        ("accuracy/mirrored", "-1.4000 ± 0.7000")]
+
+
+def test_differences_show_in_how_many_seeds_a_run_is_higher():
+    save_seeds("vanilla", [1.0, 1.0, 1.0, 1.0])
+    save_seeds("xavier", [0.9, 1.0, 1.1, 1.2])
+    assert column("higher in", "--against=vanilla") == ["2 of 4"] * len(COLUMNS)
+
+
+def test_differences_leave_out_seeds_that_only_one_run_has():
+    save_seeds("vanilla", [9.0, 0.4, 0.4, 0.4], first_seed=0)
+    save_seeds("xavier", [0.5, 0.6, 0.7, 5.0], first_seed=1)
+    first = show("--against=vanilla").rows[0]
+    assert (first["difference"], first["higher in"]) == ("+0.2000 ± 0.1000", "3 of 3")
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory) -> SimpleNamespace:
+    """What results.py shows of rows with 3, 5 and 10 seeds, against a reference with 10.
+
+    All standard deviations are 1. A row is named after its number of seeds and its mean.
+    """
+    runs = tmp_path_factory.mktemp("verdicts")
+    deviations = {3: [-1, 0, 1], 5: [-1, -1, 0, 1, 1],
+                  10: [-1.5, -1.5, 1.5, 1.5, 0, 0, 0, 0, 0, 0]}
+    save_seeds("reference", [4.0] * 10, folder=runs)
+    for n, mean in (3, 2.47), (3, 2.5), (3, -2.47), (3, -2.5), (5, 1.23), (5, 1.25), (10, 0.71), \
+            (10, 0.72):
+        save_seeds(f"{n} {mean}", [4 + mean + step for step in deviations[n]], folder=runs)
+    save_seeds("equal", [4.0] * 3, folder=runs)
+    return show(runs, "--against=reference")
+
+
+def test_a_difference_within_students_limit_may_be_luck(verdicts):
+    lucky = {row["run, minus reference"] for row in verdicts.rows if row[""] == "may be luck"}
+    assert lucky == {"3 2.47", "3 -2.47", "5 1.23", "10 0.71", "equal"}
+    assert {row[""] for row in verdicts.rows} == {"may be luck", ""}
+
+
+def test_the_rule_for_luck_stands_below_the_table(verdicts):
+    rule = " ".join(verdicts.output.rpartition("|")[2].split())
+    assert rule == (
+        "A difference is mean ± standard deviation over the seeds that both runs have. It may be "
+        "luck if the mean is no larger than the standard deviation times Student's t (95 %) / "
+        "sqrt(seeds): 2.48 times with 3 seeds, 1.24 times with 5 seeds, 0.72 times with 10 seeds.")
+
+
+def probability_within(t: float, degrees_of_freedom: int) -> float:
+    """Return the probability of [-t, t] in Student's t distribution, integrated numerically.
+
+    With x = sqrt(degrees of freedom) * tan(angle), the density is cos(angle)^(degrees - 1).
+    """
+    steps = (numpy.arange(20_000) + 0.5) / 20_000
+    end = math.atan(t / math.sqrt(degrees_of_freedom))
+    inside, all_angles = (
+        limit * numpy.mean(numpy.cos(limit * steps) ** (degrees_of_freedom - 1))
+        for limit in (end, math.pi / 2))
+    return inside / all_angles
+
+
+def test_the_limits_are_those_of_students_t_distribution():
+    wrong = {}
+    for n in range(2, 21):
+        t = results.luck_limit(n) * math.sqrt(n)  # rounded to 3 digits
+        below, above = (probability_within(t + error, n - 1) for error in (-0.00051, 0.00051))
+        if not below < 0.95 < above:
+            wrong[n] = t
+    assert wrong == {}
+
+
+def test_more_than_20_seeds_have_a_limit_that_is_strict_enough():
+    within = {n: probability_within(results.luck_limit(n) * math.sqrt(n), n - 1)
+              for n in (21, 22, 100)}
+    assert all(0.95 < probability < 0.965 for probability in within.values()), within
+
+
+def test_a_reference_that_is_not_a_row_is_an_error():
+    save_run("a/vanilla")
+    save_run("b/vanilla", "--lr=0.5")
+    shown = show("a", "b", "--against=vanilla")
+    message = ("results.py: error: --against vanilla must name one row of the table: "
+               "vanilla, lr 0.2; vanilla, lr 0.5")
+    assert (shown.errors, shown.code, shown.rows) == ([message], 1, [])
+
+
+def test_a_reference_that_is_two_rows_is_an_error():
+    for seed in "--seed=0", "--seed=1":
+        save_run(f"a{seed}/vanilla", seed)
+        save_run(f"b{seed}/vanilla", seed, "--epochs=3", epochs=3)
+    shown = show(*Path().iterdir(), "--against=vanilla")
+    assert (len(shown.errors), shown.code, shown.rows) == (1, 1, [])
+
+
+def test_a_difference_needs_two_seeds_in_common():
+    save_seeds("vanilla", [0.1, 0.2, 0.3])
+    save_seeds("one", [0.1, 0.2], first_seed=2)
+    save_seeds("two", [0.1, 0.2], first_seed=1)
+    save_run("runs/short", "--epochs=3")
+    shown = show("--against=vanilla")
+    assert {row["run, minus vanilla"] for row in shown.rows} == {"two"}
+    assert shown.errors == [
+        "results.py: error: runs/short left out: not finished, 2 of 3 epochs",
+        "results.py: error: one left out: a difference needs at least 2 seeds that both runs "
+        "have, and vanilla has 1 of its 2; train both with more values of --seed"]
+    assert shown.code == 1
+
+
+# As a program
+
+
+def test_results_py_is_a_program_that_needs_no_unix(monkeypatch, capsys):
+    save_run("runs/vanilla", number=0.1)
     monkeypatch.setattr(sys, "argv", ["results.py"])
+    for module in "fcntl", "grp", "pwd", "resource", "termios":
+        monkeypatch.setitem(sys.modules, module, None)  # an import raises ImportError
     runpy.run_path(str(ROOT / "results.py"), run_name="__main__")
-
-
-def test_results_py_prints_the_table(monkeypatch, capsys):
-    save_run("runs/vanilla")
-    start_as_program(monkeypatch)
-    assert "| vanilla | 1 | 2 | 0.5100 |" in capsys.readouterr().out
-
-
-def test_results_py_needs_no_module_that_only_unix_has(monkeypatch, capsys):
-    save_run("runs/vanilla")
-    for module in UNIX_MODULES:
-        monkeypatch.setitem(sys.modules, module, None)
-    for function in UNIX_FUNCTIONS:
-        monkeypatch.delattr(os, function)
-    start_as_program(monkeypatch)
-    assert "| vanilla |" in capsys.readouterr().out
+    assert "| vanilla | 1 | 2 | 0.1000 |" in capsys.readouterr().out
