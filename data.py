@@ -69,7 +69,7 @@ def to_labels(content: bytes) -> Tensor:
 def mirror_half(images: Tensor) -> Tensor:
     """Return a copy of the images, uint8 (N, 28, 28), with a random half flipped left to right.
 
-    It is the same half in every run, whatever its seed.
+    It is the same half in every run, whatever --seed is.
     """
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(images), generator=generator)
@@ -95,8 +95,8 @@ def shuffled_batches(
     """Yield all examples once in a new random order, for one epoch of training.
 
     Each batch is images, float32 (B, 28, 28) in [0, 1], and labels, int64 (B,). B is batch_size,
-    except that the last batch may be smaller. With variants, the flipped and shifted copies from
-    make_variants(images), each image is replaced by one of its copies, drawn at random.
+    except that the last batch may be smaller. With variants, which come from
+    make_variants(images), each image is replaced by one of its variants, drawn at random.
     """
     for indices in torch.randperm(len(images), device=images.device).split(batch_size):
         if variants is None:
@@ -106,23 +106,23 @@ def shuffled_batches(
         yield batch_images / 255, labels[indices]
 
 
-# The augmentation: each training image is flipped and shifted at random.
+# The augmentation: each training image is flipped and shifted at random. There are 18 variants.
 #
 # Why it reduces overfitting. A network overfits when it memorises its training images: it learns
 # details that only these images happen to have, and that does not help with new ones. Without
-# augmentation, the network sees each image 20 times in 20 epochs, always in the same form. With
-# augmentation, each epoch draws one of 18 forms, so each form comes up about once. Memorising all
-# of them is much harder, so the network has to rely more on what they have in common, and new
-# images are more likely to share that.
+# augmentation, the network sees each image 20 times in 20 epochs, always the same. With it, every
+# epoch draws one of the 18 variants, so each of them comes up about once. Memorising all of them is
+# much harder, so the network has to rely more on what they have in common, and new images are more
+# likely to share that.
 #
-# What it costs. The network has the same number of weights, but 18 forms of each image to fit, so
-# it fits each of them less well.
+# What it costs. The network has the same number of weights, but has to fit 18 variants of each
+# image, so it fits each of them less well.
 #
-# What shows it. Compared with the same run without augmentation, the losses on the training images
-# (loss/train, loss/train_clean) are higher, and the measure of overfitting (loss/gap, which is
-# loss/val minus loss/train_clean) is smaller. The accuracy on new images improves only if there was
-# enough overfitting to reduce. In the five runs there was too little. With only 1,000 training
-# images there is enough, as the README shows.
+# What shows it, in TensorBoard. Compared with the same run without augmentation, the curves
+# "loss/train" and "loss/train_clean" are higher, and the curve "loss/gap" is lower; it is the loss
+# on val minus that on train_clean, and measures overfitting. The accuracy on new images improves
+# only if there was enough overfitting to reduce. In the five runs there is too little. With only
+# 1,000 training images there is enough, as the README shows.
 
 
 def make_variants(images: Tensor) -> Tensor:
@@ -137,11 +137,12 @@ def make_variants(images: Tensor) -> Tensor:
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
     padded = F.pad(both, (1, 1, 1, 1))  # one black pixel on each side: (N, 2, 30, 30)
-    # A window of 28 x 28 pixels fits into 30 x 30 at 3 x 3 positions; each of them is a shift.
-    # unfold(dimension, size, step) cuts one dimension into windows. It leaves the positions of the
-    # windows in that dimension and moves their contents to the end. No pixel is copied.
-    windows = padded.unfold(2, 28, 1)  # 3 positions, 28 rows at the end: (N, 2, 3, 30, 28)
-    return windows.unfold(3, 28, 1)  # the same with the 30 columns: (N, 2, 3, 3, 28, 28)
+    # A window of 28 x 28 pixels fits into 30 x 30 at 3 x 3 positions, and each of them is a shift.
+    # (At y = 0, the window includes the black row at the top, so the image appears moved down.)
+    # unfold(dimension, size, step) cuts a dimension into windows. The dimension then counts the
+    # windows, and a new last dimension has the contents of each. unfold() copies no pixels.
+    windows = padded.unfold(2, 28, 1)  # 3 windows of 28 rows: (N, 2, 3, 30, 28)
+    return windows.unfold(3, 28, 1)  # in each, 3 windows of 28 columns: (N, 2, 3, 3, 28, 28)
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ and variance v. The last column is the square root of the variance for the first
 
 Symmetry
 
-Hidden units with the same incoming weights compute the same number. If their outgoing weights are
-the same as well, they also get the same gradients, so they remain the same after every step. A
-layer of 100 such units can do no more than a single unit. This happens if all weights start at the
-same constant. Random weights make the units different from the start. (The constant 0 is even worse
-than any other: with it, no weight changes at all. See zero().)
+Hidden units with the same incoming weights and bias compute the same number. If their outgoing
+weights are the same as well, they also get the same gradients, so they remain identical to each
+other. A layer of 100 such units can do no more than a single unit. This happens if all weights
+start at the same constant. Random weights make the units different from the start. (The constant 0
+is the worst of all: with it, no weight changes at all. See zero().)
 
 
 Size
@@ -33,23 +33,24 @@ moves in proportion to its gradient, which is a product:
 
     dloss/dweight_1 = input_1 * dloss/dsum
 
-From layer to layer, the inputs can become smaller and smaller, and on the way back the gradients
-dloss/dsum can, too. If either of them vanishes, the weight does not move. If they become larger and
-larger instead, the steps are far too large. Both stop the network from learning. Whether it happens
-depends on the variance of the weights.
+The inputs are computed from the first layer to the last, and from layer to layer they can become
+smaller and smaller. The gradients dloss/dsum are computed from the last layer back to the first,
+and they can become smaller and smaller on this way back. If one of the two vanishes, the weight
+does not move. If they grow from layer to layer instead, the steps become far too large. Either way
+the network does not learn. Whether this happens depends on the variance of the weights.
 
 The weights are drawn at random with mean 0, independently of each other and of the inputs. Let
-E[...] be the average over many such draws, over the inputs and over the images. Three rules of
-probability give the variance of the sum:
+E[...] be the average over many such draws, over the images, and over the inputs of the layer. Three
+rules of probability give the variance of the sum:
 
-1. The average of a product of independent numbers is the product of their averages. So a product
-   weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
-2. The variance of numbers with average 0 is the average of their squares. So
+1. The average of a product of independent random numbers is the product of their averages. So a
+   product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
+2. The variance of random numbers with average 0 is the average of their squares. So
 
        Var(weight * input) = E[weight^2 * input^2] = Var(weight) * E[input^2]
 
-3. The variances of uncorrelated numbers add up. The products are uncorrelated, even if the inputs
-   are not, because the weights are independent and have average 0. There are fan_in of them, so
+3. The variances of uncorrelated random numbers add up. The products are uncorrelated, even if the
+   inputs are not, because the weights are independent with average 0. There are fan_in of them, so
 
        Var(sum) = fan_in * Var(weight) * E[input^2]
 
@@ -65,21 +66,24 @@ fan_out units that the input feeds. If w_j is the weight from this input to unit
     dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
 
 By the same three rules (if we treat the gradients as independent of the weights), gradients keep
-their size if fan_out * Var(weight) = 1. xavier is the compromise 2 / (fan_in + fan_out).
+their size if fan_out * Var(weight) = 1. So Var(weight) should be 1 / fan_in on the way forward and
+1 / fan_out on the way back. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
 
 kaiming is made for ReLU. A sum s is as likely as -s, because the weights with all signs flipped are
 as likely to be drawn as the weights themselves. ReLU sets the negative sums to 0, so it halves the
-average square: E[relu(sum)^2] = Var(sum) / 2. On the way back it halves the average square of the
-gradients as well, because a gradient passes only where the sum is positive. kaiming makes up for
-this by doubling the variance of the weights, from 1 / fan_in to 2 / fan_in.
+average square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the variance of
+the weights, from 1 / fan_in to 2 / fan_in. On the way back ReLU halves the average square as well,
+because a gradient passes only where the sum is positive. So kaiming also keeps the size of the
+gradients between layers of the same number of units, where fan_in = fan_out.
 
-So from each hidden layer to the next, E[input^2] is multiplied by fan_in * Var(weight) / 2. If the
-layers have the same number of units, fan_in = fan_out, this factor is
+To summarise: from each hidden layer to the next, E[input^2] is multiplied by
+fan_in * Var(weight) / 2. Between layers with the same number of units, this factor is
 
     kaiming   1      The size stays the same.
     xavier    1/2    After 20 layers, a millionth of E[input^2] remains.
-    default   1/6    After a few layers, hardly anything remains but the contribution of the biases.
-                     It is the same for every image, so the output hardly depends on the image.
+    default   1/6    After a few layers, the image's part is almost gone. The random biases, which
+                     this mode alone has, dominate, and they are the same for every image. So the
+                     output hardly depends on the image, and there is nothing to learn from.
 
 (1/6 is half of 1/3, because the default weights have variance 1 / (3 fan_in).) In the five runs of
 the study, with one hidden layer, the size of the initial weights makes little difference. The
@@ -94,15 +98,15 @@ def default(layer: nn.Linear) -> None:
 
 
 def zero(layer: nn.Linear) -> None:
-    """Set weights and biases to 0. After that, only the output bias ever changes.
+    """Set weights and biases to 0. After that, only the ten output biases ever change.
 
     The gradient of the cross-entropy loss with respect to a logit is p - y, where p is the
     predicted probability of the class and y is 1 for the correct class and 0 for the others.
 
-    The gradient of an output weight is p - y times the activation of its hidden unit. The
+    The gradient of an output weight is (p - y) times the activation of its hidden unit. The
     activation is relu(0) = 0, so the output weights do not move. The gradient that comes back to a
     hidden unit is multiplied by the unit's output weights. These are 0, so the hidden weights and
-    biases do not move, either. Only the output bias changes. It learns how frequent each class is.
+    biases do not move either. Only the output biases change. They learn how frequent each class is.
     All ten are about equally frequent, so each gets probability 1/10, and the loss stays at
     ln 10 = 2.303.
     """

@@ -11,23 +11,25 @@ class MLP(nn.Module):
     dropout: probability in [0, 1) that a hidden unit is dropped.
     depth: number of hidden layers.
 
-    Dropout (Srivastava et al. 2014). In training, each hidden unit is dropped, set to 0, with this
-    probability. A new random set of units is drawn for every image in every step. The units that
-    remain are multiplied by 1 / (1 - dropout), so that the average stays the same: with dropout
-    0.5, an activation of z becomes 0 half of the time and 2z the other half, which is z on average.
-    In evaluation, nothing is dropped: every unit is active.
+    Dropout (Srivastava et al. 2014). In training, each hidden unit is dropped, set to 0, with the
+    given probability. A new random set of units is drawn for every image in every step. The units
+    that remain are multiplied by 1 / (1 - dropout), so that the average stays the same: with
+    dropout 0.5, an activation of z becomes 0 half of the time and 2z the other half, which is z on
+    average. In evaluation, nothing is dropped: every unit is active.
 
-    Why it reduces overfitting. To memorise an image, a network can use a group of units that only
-    together respond to its details. With dropout 0.5, a group of four units is complete only one
-    time in 16. So each unit has to learn something that is useful without the others, which is more
-    likely to be useful for new images, too.
+    Why it reduces overfitting. A group of units can memorise an image: each of them responds to a
+    detail, and all details together single out this image. With dropout 0.5, a group of four units
+    is complete only once in 16 times, so this hardly works. Each unit has to be useful without the
+    others. A single unit cannot single out an image; it has to respond to something that many
+    images share, and new images are likely to share it, too.
 
-    What it costs. In each step, only part of the network is active and learns. So the network fits
-    the training images more slowly, and usually less well in the end.
+    What it costs. In each step, only part of the network is active and learns, so the network fits
+    the training images more slowly. It usually fits them less well in the end, too: its weights
+    have to work with any set of units, and such weights are not the best ones for all units.
 
-    What shows it. Compared with the same run without dropout, loss/train is much higher, because it
-    is measured with units dropped. loss/train_clean, measured with every unit active, is a little
-    higher, and loss/gap is smaller.
+    What shows it, in TensorBoard. Compared with the same run without dropout, "loss/train" is much
+    higher, because it is measured with units dropped. "loss/train_clean", measured with every unit
+    active, is usually a little higher, and "loss/gap" is lower.
     """
 
     def __init__(self, units: int = 100, dropout: float = 0.0, depth: int = 1) -> None:
@@ -47,8 +49,8 @@ class MLP(nn.Module):
         left out here on purpose, because CrossEntropyLoss contains it. Applying it twice is a
         classic mistake: the loss then treats probabilities as if they were logits. At best the
         first softmax gives 1 for the correct class and 0 for the nine others, and the second one,
-        in the loss, turns that 1 into e^1 / (e^1 + 9 e^0) = 0.232. So the loss never falls below
-        -ln 0.232 = 1.46.
+        in the loss, turns that 1 into e^1 / (e^1 + 9 e^0) = 0.232. So the loss, which is -ln of the
+        probability of the correct class, never falls below -ln 0.232 = 1.46.
         """
         activations = images.flatten(1)  # (B, 784)
         for layer in self.hidden:

@@ -1,18 +1,18 @@
 """Train one network on Fashion-MNIST and log the run to TensorBoard.
 
-The study compares five runs of 20 epochs. The first number after each command is its accuracy on
-the 10,000 test images, the second its accuracy after half of these were flipped left to right (both
-are means of seeds 0 to 9). A run takes about 15 seconds on one core.
+The study compares five runs of 20 epochs. After each command: its accuracy on the 10,000 test
+images, then its accuracy when half of them are flipped left to right (means of ten seeds). A run
+takes about 15 seconds on one core.
 
-    python train.py                                            # 0.880  0.757  PyTorch's weights
-    python train.py --init zero                                # 0.100  0.100  it only guesses
-    python train.py --init xavier                              # 0.883  0.762
-    python train.py --init xavier --augment                    # 0.865  0.866
-    python train.py --init xavier --augment --dropout 0.5      # 0.851  0.851
+    python train.py                                            # 0.88  0.76  PyTorch's weights
+    python train.py --init zero                                # 0.10  0.10  it only guesses
+    python train.py --init xavier                              # 0.88  0.76
+    python train.py --init xavier --augment                    # 0.87  0.87
+    python train.py --init xavier --augment --dropout 0.5      # 0.85  0.85
 
-Why do augmentation and dropout make the first number worse? They reduce overfitting at a price, and
-in 20 epochs on 55,000 images there is too little overfitting to make up for it. The README shows
-when they pay off.
+Augmentation and dropout reduce overfitting, but make the first accuracy worse. In 20 epochs on
+55,000 images there is too little overfitting to make up for what they cost. The README shows when
+they pay off.
 
 A run writes checkpoint.pt and TensorBoard's event files into a directory that is named after the
 flags, for example runs/xavier-augment. To see all runs: tensorboard --logdir runs
@@ -57,14 +57,14 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
         loss.backward()  # computes the gradient of the loss for each parameter: parameter.grad
         optimizer.step()  # parameter -= learning_rate * parameter.grad
         # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
-        # No gradient of the total is needed, hence detach(). (item() would also do. But a GPU works
-        # while Python runs ahead, and item() stops Python after every batch until it is done.)
+        # detach() drops what is needed only for gradients. (item() would do so, too, but it waits
+        # for the GPU to finish the batch.)
         total_loss += loss.detach() * len(labels)
         n += len(labels)
     return float(total_loss) / n
 
 
-@torch.inference_mode()  # no gradients are needed: like torch.no_grad(), but faster
+@torch.inference_mode()  # no gradients are needed (no_grad() would do as well, but is slower)
 def evaluate(model: nn.Module, criterion: nn.Module, batches: Iterable) -> tuple[float, float]:
     """Return the mean loss over all examples, in nats, and the accuracy, a fraction."""
     model.eval()  # dropout off: every unit is active
@@ -91,15 +91,16 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     criterion = nn.CrossEntropyLoss()  # contains the softmax
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the learning rate
-    # is divided by 10 when more than patience epochs in a row have brought no new lowest loss/val.
+    # is divided by 10 after --patience + 1 epochs in a row without a new minimum of loss/val.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
-    # Continue from the checkpoint if --resume is given and there is one.
+    # Continue from the checkpoint if --resume is given and there is one. The defaults are for flags
+    # that were added to this program after the checkpoint was saved.
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     path = args.log_dir / "checkpoint.pt"
     settings = settings_of(args)  # the flags that define the experiment
-    defaults = settings_of(make_parser().parse_args([]))  # in case a checkpoint lacks a new flag
+    defaults = settings_of(make_parser().parse_args([]))
     history = []
     if args.resume and path.exists():
         history = load_checkpoint(path, parts, settings, defaults)
@@ -113,17 +114,18 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     with SummaryWriter(args.log_dir) as writer:
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
-            torch.manual_seed(args.seed)  # so that all runs with this seed log the same images
+            # Seeded again, so that all runs with this seed log the same images, augmented or not.
+            torch.manual_seed(args.seed)
             inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
             log_start(writer, model, inputs)
         print_header(args, len(history) + 1)
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
-            # Every combination of --seed (below 100,000) and epoch has a seed of its own. So a
-            # resumed run draws the same numbers as one that was never stopped.
+            # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
+            # stopped. As --seed is below 100,000, no two pairs of --seed and epoch give the same.
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
-            # in the same order, with augmentation and dropout or without.
+            # in the same order, with or without augmentation and dropout.
             batches = shuffled_batches(*splits["train"], args.batch_size, variants)
             metrics = {"loss/train": train_epoch(model, criterion, optimizer, batches)}
             for split in ("train_clean", "val", "test", "mirrored"):
@@ -151,7 +153,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
 def check_losses(metrics: dict[str, float], epoch: int, args: argparse.Namespace) -> None:
     """Exit with a message if training has diverged, because nothing useful can follow."""
     for tag in ("loss/train", "loss/val"):
-        diverged = not metrics[tag] < 1e6  # true for nan, too; guessing gives a loss of only 2.3
+        diverged = not metrics[tag] < 1e6  # true for nan, too; 1e6 is far above guessing (2.3)
         if diverged:
             sys.exit(f"train.py: error: training diverged: {tag} is {metrics[tag]:.3g} in epoch "
                      f"{epoch}; start again with --lr below {args.lr:g}, in another --log-dir or "
@@ -247,14 +249,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def settings_of(args: argparse.Namespace) -> dict:
     """Return the flags that define the experiment: {flag: value}.
 
-    They are saved with the run. All but epochs must stay the same when it is resumed.
+    They are saved with the run. All but epochs must stay the same when the run is resumed.
     """
     others = ("threads", "device", "data_dir", "log_dir", "resume")
     return {flag: value for flag, value in vars(args).items() if flag not in others}
 
 
 def directory_name(args: argparse.Namespace) -> str:
-    """Return the initialisation and the non-default settings except epochs: xavier-lr0.5."""
+    """Return the initialisation and the non-default settings except epochs, as xavier-lr0.5."""
     defaults = settings_of(make_parser().parse_args([]))
     words = ["vanilla" if args.init == "default" else args.init]
     for flag, value in settings_of(args).items():

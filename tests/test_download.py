@@ -1,91 +1,75 @@
-"""What download.py promises: the right four files from the first place that has them."""
+"""What download.py finds, downloads, saves and refuses. Plumbing, not the lesson.
 
-import argparse
+The right files are four short ones here. The downloads are stand-ins, or the real torchvision and
+the real apt-get, which may ask nobody but a server of this machine.
+"""
+
+import contextlib
+import functools
 import gzip
 import hashlib
 import http.server
+import json
 import os
-import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from torchvision.datasets import FashionMNIST
 
 import download
 import train
-from conftest import CONTENTS, RAW, ROOT, disk_for, make_script
+from conftest import CONTENTS, HASHES, ROOT, disk_for, make_script
 
-# As they are in download.py, since the fixtures below and in conftest.py put others in their place.
-from download import FILES as STATED_HASHES
-from download import PACKAGE_DIR, debian_download, torchvision_download
+# The true ones, before the fixtures below and in conftest.py replace them.
+from download import FILES, PACKAGE_DIR, TIMEOUT, debian_download, torchvision_download
 
-# A second copy, so that a slip of the keyboard in download.py's is noticed.
+# A second copy, so that a typing error in download.py is noticed.
 OFFICIAL_HASHES = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-NAMES = list(OFFICIAL_HASHES)
-# Four contents that are quick to write. No test here looks at them as images or labels.
-SMALL = {name: f"the content of {name} ".encode() * 100 for name in NAMES}
+RAW = Path("data/FashionMNIST/raw")
+SMALL = {name: f"the content of {name} ".encode() * 100 for name in OFFICIAL_HASHES}
 IMAGES = "t10k-images-idx3-ubyte"  # one of the four, where one is enough
-PLACES = {  # in the order in which they are looked at; the last two are downloads
+OTHERS = {name: content for name, content in SMALL.items() if name != IMAGES}
+PLACES = {  # in the order in which they are searched; the last two are downloads
     "raw": "data/FashionMNIST/raw/{}",
     "raw.gz": "data/FashionMNIST/raw/{}.gz",
     "data-dir": "data/{}",
     "data-dir.gz": "data/{}.gz",
     "package": "package/{}.gz",
     "torchvision": "torchvision/{}.gz",
-    "Debian": "debian/{}.gz",
+    "debian": "debian/{}.gz",
 }
-PACKED_PLACES = [place for place, path in PLACES.items() if path.endswith(".gz")]
-DAMAGED = {  # what may lie where IMAGES should be, and under which name
-    "empty": (IMAGES, b""),
-    "cut short": (IMAGES, SMALL[IMAGES][:-1]),
-    "a byte changed": (IMAGES, SMALL[IMAGES][:-1] + b"?"),
-    "a byte too many": (IMAGES, SMALL[IMAGES] + b"?"),
-    "another of the four": (IMAGES, SMALL["train-images-idx3-ubyte"]),
-    "MNIST's file": (IMAGES, b"the content of MNIST's file of the same name"),
-    "packed, named as unpacked": (IMAGES, gzip.compress(SMALL[IMAGES])),
-    "empty .gz": (f"{IMAGES}.gz", b""),
-    "cut .gz": (f"{IMAGES}.gz", gzip.compress(SMALL[IMAGES])[:-20]),
-    "header of .gz": (f"{IMAGES}.gz", gzip.compress(SMALL[IMAGES])[:10]),
-    "bytes in .gz changed": (f"{IMAGES}.gz", gzip.compress(SMALL[IMAGES])[:20] + b"?" * 40),
-    "no data behind header of .gz": (f"{IMAGES}.gz", gzip.compress(b"")[:10] + b"\xff" * 99),
-    "checksum of .gz changed": (f"{IMAGES}.gz", gzip.compress(SMALL[IMAGES])[:-8] + b"?" * 8),
-    "HTML saved as .gz": (f"{IMAGES}.gz", b"<html>404: not found</html>"),
-    "MNIST's file in .gz": (f"{IMAGES}.gz", gzip.compress(b"MNIST's file of the same name")),
-    "unpacked, named as .gz": (f"{IMAGES}.gz", SMALL[IMAGES]),
-}
-each_file = pytest.mark.parametrize("name", NAMES)
-each_program = pytest.mark.parametrize(
-    "program", [train, download], ids=["train.py", "download.py"])
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch) -> Path:
-    """Let every test work in a directory of its own, with the small files in none of the places."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
+def small_files(directory, monkeypatch):
+    """Let the small files be the right ones, and keep temporary files within the directory.
+
+    torchvision and Debian download what lies in torchvision/ and debian/, at first nothing.
+    """
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in SMALL.items()}
     monkeypatch.setattr(download, "FILES", hashes)
-    monkeypatch.setattr(download, "PACKAGE_DIR", tmp_path / "package")
-    return tmp_path
-
-
-def put(place: str, contents: dict[str, bytes] = SMALL) -> None:
-    """Put files into one of PLACES, packed if they have to be."""
-    for name, content in contents.items():
-        path = Path(PLACES[place].format(name))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    monkeypatch.setattr(download, "PACKAGE_DIR", Path("package"))
+    for source in "torchvision", "debian":
+        monkeypatch.setattr(download, f"{source}_download", lambda _, source=source: Path(source))
+    (directory / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory / "tmp"))
+    timeout = socket.getdefaulttimeout()
+    yield
+    socket.setdefaulttimeout(timeout)  # which download.py has changed
 
 
 def write(path: Path, content: bytes) -> None:
@@ -94,539 +78,462 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def put(place: str, contents: dict[str, bytes] = SMALL) -> None:
+    """Put files into one of PLACES, compressed if need be."""
+    for name, content in contents.items():
+        path = Path(PLACES[place].format(name))
+        write(path, gzip.compress(content, 1) if path.suffix == ".gz" else content)
+
+
 def files(directory) -> dict[str, bytes]:
     """Return {path: content} of all files in a directory and in those below it."""
     paths = sorted(path for path in Path(directory).rglob("*") if path.is_file())
     return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
 
 
-def what_is_wrong(contents: dict[str, bytes]) -> str:
-    """Return which files are missing, too many, or have another content than SMALL."""
-    faults = [f"{name} is missing" for name in SMALL if name not in contents]
-    faults += [f"{name} is none of the four" for name in contents if name not in SMALL]
-    faults += [f"{name} has another content" for name in SMALL
-               if contents.get(name, SMALL[name]) != SMALL[name]]
+def what_is_wrong(contents: dict[str, bytes], expected: dict[str, bytes] = SMALL) -> str:
+    """Return which files are missing, unexpected, or have the wrong content."""
+    faults = [f"{name} is missing" for name in expected if name not in contents]
+    faults += [f"{name} is unexpected" for name in contents if name not in expected]
+    faults += [f"{name} has the wrong content" for name in expected
+               if contents.get(name, expected[name]) != expected[name]]
     return "; ".join(faults)
 
 
-def allow_downloads(monkeypatch) -> None:
-    """Let torchvision and Debian have the files that lie in torchvision and debian."""
-    for way in "torchvision", "debian":
-        monkeypatch.setattr(download, f"{way}_download", Mock(return_value=Path(way)))
+def enter(directory: Path, monkeypatch) -> None:
+    """Make a directory and work in it."""
+    directory.mkdir(parents=True)
+    monkeypatch.chdir(directory)
 
 
-def refusal(program, data_dir="data") -> str:
-    """Return what train.py or download.py says when it ends without having the files."""
-    flags = [f"--data-dir={data_dir}"]
-    with pytest.raises(SystemExit) as end:
-        program.main([*flags, "--log-dir=run"] if program is train else flags)
-    assert isinstance(end.value.code, str), "it should end with a message and exit code 1"
-    return end.value.code
+def failure(error: BaseException):
+    """Return a stand-in for a download that fails."""
+    def fail(scratch: Path):
+        raise error
+    return fail
 
 
-# The directories that flags name.
+def refusal(data_dir="data") -> str:
+    """Return the message with which find_dataset() refuses."""
+    with pytest.raises(OSError) as error:
+        download.find_dataset(Path(data_dir))
+    return str(error.value)
 
 
-def test_a_file_is_refused_as_a_directory():
-    Path("file").write_text("no directory")
-    with pytest.raises(argparse.ArgumentTypeError, match="file is a file and must be a directory"):
-        download.parse_directory("file")
+# Which files are right, and where they are
 
 
-def test_a_file_named_with_a_tilde_is_refused_as_a_directory(home):
-    Path("file").write_text("no directory")
-    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(f"{home / 'file'} is a file")):
-        download.parse_directory("~/file")
+def test_the_hashes_are_those_of_the_official_files():
+    assert what_is_wrong(FILES, OFFICIAL_HASHES) == ""
 
 
-def test_parse_directory_expands_a_tilde(home):
-    assert download.parse_directory("~/fashion") == home / "fashion"
-
-
-@pytest.mark.parametrize("text", ["data", "missing/one", "/"], ids=["existing", "missing", "root"])
-def test_parse_directory_returns_other_paths_as_they_are(text):
-    put("raw")
-    assert download.parse_directory(text) == Path(text)
-
-
-# What the right files are.
-
-
-@each_file
-def test_the_stated_hash_of_each_file_is_the_official_one(name):
-    assert STATED_HASHES[name] == OFFICIAL_HASHES[name]
-
-
-def test_the_data_set_is_four_files():
-    assert set(STATED_HASHES) == set(OFFICIAL_HASHES)
-
-
-# Where they are looked for.
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_all_four_files_are_found_in_each_place(place, monkeypatch):
-    allow_downloads(monkeypatch)
-    put(place)
-    assert what_is_wrong(download.find_dataset(Path("data"))) == ""
-
-
-@each_file
-@pytest.mark.parametrize("place", PLACES)
-def test_each_file_comes_from_the_first_place_that_has_it(place, name, monkeypatch):
-    """The three others are at hand. In the places that come later, the file is damaged."""
-    allow_downloads(monkeypatch)
-    put("raw", {other: SMALL[other] for other in NAMES if other != name})
-    put(place, {name: SMALL[name]})
-    for later in list(PLACES)[list(PLACES).index(place) + 1:]:
-        put(later, {name: b"damaged"})
-    assert what_is_wrong(download.find_dataset(Path("data"))) == ""
-
-
-def test_nothing_is_downloaded_if_all_files_are_at_hand(monkeypatch):
-    allow_downloads(monkeypatch)
-    put("package")
-    download.find_dataset(Path("data"))
-    calls = [download.torchvision_download.call_count, download.debian_download.call_count]
-    assert calls == [0, 0]
-
-
-def test_debian_is_not_asked_if_torchvision_downloads(monkeypatch):
-    allow_downloads(monkeypatch)
-    put("torchvision")
-    download.find_dataset(Path("data"))
-    assert download.debian_download.call_count == 0
-
-
-def test_debian_is_asked_if_torchvisions_files_are_damaged(monkeypatch):
-    allow_downloads(monkeypatch)
-    put("torchvision", SMALL | {IMAGES: b"damaged"})
-    put("Debian")
-    assert what_is_wrong(download.find_dataset(Path("data"))) == ""
-
-
-def test_the_package_is_looked_for_where_debian_puts_it():
+def test_debians_package_is_searched_where_it_installs_the_files():
     assert Path("/usr/share/datasets/fashion-mnist") == PACKAGE_DIR
 
 
-def test_the_data_dir_may_be_a_link():
-    put("raw")
-    Path("link").symlink_to("data")
-    assert what_is_wrong(download.find_dataset(Path("link"))) == ""
+def test_files_come_from_the_first_place_that_has_them(directory, monkeypatch):
+    """In the places that are searched later, the files are damaged."""
+    wrong = {}
+    for i, place in enumerate(PLACES):
+        enter(directory / place, monkeypatch)
+        put(place)
+        for later in list(PLACES)[i + 1:]:
+            put(later, dict.fromkeys(SMALL, b"damaged"))
+        try:
+            wrong[place] = what_is_wrong(download.find_dataset(Path("data")))
+        except OSError as error:
+            wrong[place] = str(error)
+    assert wrong == dict.fromkeys(PLACES, "")
 
 
-# What is written.
-
-
-@pytest.mark.parametrize("place", PACKED_PLACES)
-def test_packed_files_are_saved_unpacked_in_raw(place, monkeypatch):
-    allow_downloads(monkeypatch)
-    put(place)
-    download.find_dataset(Path("data"))
-    unpacked = {name: content for name, content in files(RAW).items() if name in NAMES}
-    assert what_is_wrong(unpacked) == ""
-
-
-@pytest.mark.parametrize("place", ["raw", "data-dir"])
-def test_nothing_is_written_if_all_files_are_unpacked(place):
-    put(place)
-    before = sorted(Path("data").rglob("*"))
-    download.find_dataset(Path("data"))
-    assert sorted(Path("data").rglob("*")) == before
-
-
-def test_packed_files_are_left_where_they_lie():
-    put("raw.gz")
-    before = files(RAW)
-    download.find_dataset(Path("data"))
-    after = files(RAW)
-    assert [name for name in before if before[name] != after.get(name)] == []
-
-
-def test_files_that_are_there_are_not_written_again(monkeypatch):
-    put("raw", {name: SMALL[name] for name in NAMES if name != IMAGES})
-    put("package", {IMAGES: SMALL[IMAGES]})
-    monkeypatch.setattr(os, "replace", Mock(wraps=os.replace))
-    download.find_dataset(Path("data"))
-    written = [Path(call.args[1]).name for call in os.replace.mock_calls]
-    assert written == [IMAGES]
-
-
-def test_a_file_is_written_beside_and_moved_to_its_name(monkeypatch):
-    """Within a directory, a move is one act: the name has the whole file or none."""
-    put("package")
-    monkeypatch.setattr(os, "replace", Mock(wraps=os.replace))
-    download.find_dataset(Path("data"))
-    for call in os.replace.mock_calls:
-        origin, name = (Path(path).resolve() for path in call.args)
-        assert origin.is_relative_to(RAW.resolve()), f"{name} comes from elsewhere"
-    assert sorted(Path(call.args[1]).name for call in os.replace.mock_calls) == sorted(NAMES)
-
-
-def test_a_full_disk_leaves_no_half_file():
-    with disk_for(1_000_000), pytest.raises(OSError, match="File too large"):
-        download.save({IMAGES: bytes(2_000_000)}, RAW)
-    assert list(files(RAW)) == []
-
-
-def test_four_first_starts_at_once_do_not_disturb_each_other(monkeypatch):
-    """No start moves a file into its place before all four have written theirs."""
-    put("package")
-    all_have_written = threading.Barrier(4, timeout=20)
-    move = os.replace
-
-    def move_together(old, new):
-        all_have_written.wait()
-        move(old, new)
-
-    monkeypatch.setattr(os, "replace", move_together)
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(download.find_dataset, [Path("data")] * 4))
-    assert [what_is_wrong(contents) for contents in found] == [""] * 4
+def test_files_from_different_places_are_found_and_saved_unpacked():
+    """What torchvision downloads is damaged, so the last of them comes from Debian."""
+    for place, (name, content) in zip(("raw", "data-dir.gz", "package", "debian"), SMALL.items()):
+        put(place, {name: content})
+        write(Path(f"torchvision/{name}.gz"), b"<html>404: not found</html>")
+    assert what_is_wrong(download.find_dataset(Path("data"))) == ""
     assert what_is_wrong(files(RAW)) == ""
 
 
-# Places that cannot be written.
-
-
-@pytest.mark.parametrize("place", ["raw.gz", "data-dir.gz", "package"])
-def test_packed_files_on_a_read_only_disk_are_used(place, monkeypatch):
+@pytest.mark.parametrize("source, place", [("torchvision", "raw"), ("debian", "torchvision")])
+def test_nothing_is_downloaded_needlessly(source, place, monkeypatch):
+    asked = pytest.fail.Exception(f"{source} was asked")
+    monkeypatch.setattr(download, f"{source}_download", failure(asked))
     put(place)
-    read_only = OSError(30, "Read-only file system")
-    monkeypatch.setattr(download, "save", Mock(side_effect=read_only))
+    download.find_dataset(Path("data"))
+
+
+@pytest.mark.parametrize("data_dir", ["link", "~/data"])
+def test_data_dir_may_be_a_link_or_start_with_a_tilde(data_dir):
+    put("raw")
+    Path("link").symlink_to("data")
+    assert what_is_wrong(download.find_dataset(Path(data_dir))) == ""
+
+
+# What is saved
+
+
+def test_a_complete_read_only_directory_is_used_as_it_is():
+    """The times tell of a write even where root may write everywhere."""
+    put("raw", OTHERS)
+    put("data-dir", {IMAGES: SMALL[IMAGES]})
+    paths = [Path("data"), *Path("data").rglob("*")]
+    for path in paths:
+        path.chmod(0o555)
+        os.utime(path, (0, 0))
+    found = download.find_dataset(Path("data"))
+    for path in paths:
+        path.chmod(0o755)  # so that pytest can delete it
+    changed = [str(path) for path in paths if path.stat().st_mtime != 0]
+    assert what_is_wrong(found) == ""
+    assert changed == []
+
+
+def test_files_that_are_present_are_left_as_they_are():
+    put("raw", OTHERS)
+    put("raw.gz", {IMAGES: SMALL[IMAGES]})
+    before = files(RAW)
+    for name in before:
+        os.utime(RAW / name, (0, 0))
+    download.find_dataset(Path("data"))
+    assert what_is_wrong(files(RAW), before | SMALL) == ""
+    assert [name for name in before if (RAW / name).stat().st_mtime != 0] == []
+
+
+def test_compressed_files_are_used_even_if_the_disk_is_full():
+    put("package")
+    with disk_for(1_000):
+        found = download.find_dataset(Path("data"))
+    assert what_is_wrong(found) == ""
+    assert files(RAW) == {}
+
+
+def test_a_download_that_cannot_be_saved_is_refused():
+    put("torchvision")
+    write(Path("data/FashionMNIST"), b"a file in the place of a directory")
+    assert refusal() == f"{RAW} cannot be written (Not a directory); choose another --data-dir"
+
+
+KILLED = """
+import json, resource, signal, sys
+from pathlib import Path
+import download
+download.FILES = json.loads(sys.argv[1])
+download.PACKAGE_DIR = Path("package")
+download.torchvision_download = lambda _: Path("torchvision")
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+download.find_dataset(Path("data"))
+"""
+
+
+def test_a_kill_while_saving_leaves_no_incomplete_file():
+    """The system kills the process when it writes the 1,001st byte of a file."""
+    pytest.importorskip("resource")
+    put("torchvision")
+    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(download.FILES)], timeout=60,
+                            env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert killed.returncode == -signal.SIGXFSZ, "the scene lacks the kill"
+    assert [name for name in SMALL if (RAW / name).exists()] == []
     assert what_is_wrong(download.find_dataset(Path("data"))) == ""
 
 
-@each_program
-@pytest.mark.parametrize("way", ["torchvision", "Debian"])
-def test_if_a_download_cannot_be_saved_data_dir_is_the_advice(way, program, monkeypatch):
-    allow_downloads(monkeypatch)
-    put(way)
-    Path("data").mkdir()
-    Path("data/FashionMNIST").write_text("a file, where a directory should be made")
-    message = refusal(program)
-    start = f"{Path(program.__file__).name}: error: {RAW} cannot be written"
-    assert message[:len(start)] == start
-    assert "choose another --data-dir" in message
-
-
-@each_program
-def test_a_directory_in_the_place_of_a_file_is_named(program):
-    put("raw")
-    (RAW / IMAGES).unlink()
-    (RAW / IMAGES).mkdir()
-    message = refusal(program)
-    start = f"{Path(program.__file__).name}: error: {RAW / IMAGES} "
-    assert message[:len(start)] == start
-    assert "Is a directory" in message
-
-
-# Damaged files.
-
-
-@each_program
-@pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_file_is_named_with_the_remedy(damage, program):
-    name, content = DAMAGED[damage]
-    put("raw", {other: SMALL[other] for other in NAMES if other != IMAGES})
-    (RAW / name).write_bytes(content)
-    message = refusal(program)
-    start = f"{Path(program.__file__).name}: error: {RAW / name} is damaged"
-    assert message[:len(start)] == start
-    assert "move or delete it" in message
-
-
-@pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_file_is_not_overwritten(damage, monkeypatch):
-    allow_downloads(monkeypatch)
+def test_four_first_starts_at_once_do_not_disturb_each_other(monkeypatch):
+    """All four have finished the download before one of them saves it."""
     put("torchvision")
-    name, content = DAMAGED[damage]
-    write(RAW / name, content)
-    refusal(download)
-    assert files("data") == {f"FashionMNIST/raw/{name}": content}
+    barrier = threading.Barrier(4, timeout=20)
+
+    def download_together(_) -> Path:
+        barrier.wait()
+        return Path("torchvision")
+
+    monkeypatch.setattr(download, "torchvision_download", download_together)
+    for data_dir in [Path(f"start{i}") for i in range(10)]:  # it is a matter of chance
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(download.find_dataset, [data_dir] * 4))
+        assert [what_is_wrong(contents) for contents in found] == [""] * 4
+        assert what_is_wrong(files(data_dir / "FashionMNIST" / "raw")) == ""
 
 
-@each_file
-def test_each_of_the_four_files_is_verified(name):
-    put("raw", SMALL | {name: SMALL[name][:-1]})
-    assert str(RAW / name) in refusal(download)
+# Damaged files
+
+PACKED = gzip.compress(SMALL[IMAGES])
+DAMAGED = {  # what may lie in the place of IMAGES or IMAGES.gz
+    "": {
+        "empty": b"",
+        "incomplete": SMALL[IMAGES][:-1],
+        "a byte changed": SMALL[IMAGES][:-1] + b"?",
+        "a different one of the four": SMALL["train-images-idx3-ubyte"],
+        "compressed, but without .gz": PACKED,
+    },
+    ".gz": {
+        "empty": b"",
+        "incomplete": PACKED[:-20],
+        "no data after the header": PACKED[:10] + b"\xff" * 99,
+        "checksum changed": PACKED[:-8] + b"?" * 8,
+        "MNIST's file": gzip.compress(b"MNIST's file of the same name"),
+        "not compressed": SMALL[IMAGES],
+    },
+}
 
 
-@pytest.mark.parametrize("place", ["raw", "raw.gz", "data-dir", "data-dir.gz", "package"])
-def test_files_are_verified_in_each_place(place):
-    put(place, SMALL | {IMAGES: SMALL[IMAGES][:-1]})
-    assert PLACES[place].format(IMAGES) in refusal(download)
+def is_refused(path: Path) -> bool:
+    """Say whether find_dataset() refuses the file at this path, and writes nothing."""
+    before = files(".")
+    try:
+        download.find_dataset(Path("data"))
+    except Exception as error:
+        return isinstance(error, OSError) and str(path) in str(error) and files(".") == before
+    return False
 
 
-def test_train_py_starts_no_run_with_a_damaged_file():
-    put("raw", SMALL | {IMAGES: b"damaged"})
-    refusal(train)
-    assert not Path("run").exists()
+def test_a_file_with_any_kind_of_damage_is_refused():
+    put("raw", OTHERS)
+    unnoticed = []
+    for suffix, contents in DAMAGED.items():
+        path = RAW / (IMAGES + suffix)
+        for kind, content in contents.items():
+            path.write_bytes(content)
+            if not is_refused(path):
+                unnoticed.append(f"{path.name}: {kind}")
+            path.unlink()
+    assert unnoticed == []
 
 
-# Links that lead nowhere, say to a disk that is not there.
+def test_each_of_the_four_files_is_verified_in_each_place(directory, monkeypatch):
+    unnoticed = []
+    for place in PLACES:
+        for name in SMALL:
+            enter(directory / place / name, monkeypatch)
+            put(place, SMALL | {name: b"damaged"})
+            if not is_refused(Path(PLACES[place].format(name))):
+                unnoticed.append(f"{place}: {name}")
+    assert unnoticed == []
 
 
-@each_program
-@pytest.mark.parametrize(
-    "link",
-    ["data", "data/FashionMNIST", "data/FashionMNIST/raw", f"data/FashionMNIST/raw/{IMAGES}",
-     f"data/FashionMNIST/raw/{IMAGES}.gz", f"data/{IMAGES}", f"data/{IMAGES}.gz"])
-def test_a_link_that_leads_nowhere_is_named_with_its_target(link, program, monkeypatch):
-    allow_downloads(monkeypatch)
-    put("torchvision")
-    Path(link).parent.mkdir(parents=True, exist_ok=True)
-    Path(link).symlink_to("/unplugged/disk")
-    message = refusal(program)
-    start = f"{Path(program.__file__).name}: error: {link} is a link to /unplugged/disk"
-    assert message[:len(start)] == start
-    assert Path(link).is_symlink(), f"{link} is gone"
+def test_a_damaged_file_is_refused_with_advice():
+    write(RAW / f"{IMAGES}.gz", b"<html>404: not found</html>")
+    assert refusal() == (f"{RAW / IMAGES}.gz is damaged or not from Fashion-MNIST; move or delete "
+                         "it")
 
 
-# Downloads: by torchvision.
+# Other files that cannot be used
 
 
-def serve(directory: Path) -> http.server.ThreadingHTTPServer:
-    """Return a web server of a directory, which runs until its shutdown()."""
+def test_a_file_that_cannot_be_read_is_refused_with_the_reason():
+    (RAW / IMAGES).mkdir(parents=True)
+    assert refusal() == (f"{RAW / IMAGES} cannot be read (Is a directory); fix that, or choose "
+                         "another --data-dir")
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=directory)
 
-        def log_message(self, *args):
-            pass
+def test_a_file_in_the_place_of_data_dir_is_refused():
+    Path("file").touch()
+    assert refusal("file") == "--data-dir file is a file and must be a directory"
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    quick_to_shut_down = 0.01  # seconds
-    threading.Thread(target=server.serve_forever, args=[quick_to_shut_down], daemon=True).start()
-    return server
+
+def test_a_dangling_link_is_refused_and_not_replaced(directory, monkeypatch):
+    """For example, to a disk that is not plugged in."""
+    places = [PLACES[place].format(IMAGES) for place in list(PLACES)[:5]]
+    for i, link in enumerate([Path("data"), RAW.parent, RAW, *map(Path, places)]):
+        enter(directory / str(i), monkeypatch)
+        put("torchvision")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("/unplugged/disk")
+        assert refusal() == (f"{link} is a symbolic link to /unplugged/disk, which does not exist; "
+                             "create /unplugged/disk or delete the link")
+        assert link.is_symlink(), f"{link} was replaced"
+
+
+def test_without_a_network_one_line_names_remedies_and_reasons(monkeypatch):
+    put("raw", OTHERS)
+    for source, reason in ("torchvision", "tried A:\n\tno such host"), ("debian", "apt\nis broken"):
+        monkeypatch.setattr(download, f"{source}_download", failure(RuntimeError(reason)))
+    assert refusal() == (
+        "Fashion-MNIST cannot be downloaded; connect to the internet, install Debian's package "
+        f"dataset-fashion-mnist, or save in {RAW} what is missing: {IMAGES}, unpacked or as .gz "
+        "(tried A: no such host; apt is broken)")
+
+
+# Downloads from a server of this machine
 
 
 @pytest.fixture
-def let_torchvision_ask(monkeypatch):
-    """Return a function that lets torchvision ask a port of this machine, and nobody else."""
-    monkeypatch.setenv("no_proxy", "*")
-    timeout = socket.getdefaulttimeout()
-
-    def let_ask(port: int) -> None:
-        without_md5 = [(f"{name}.gz", None) for name in NAMES]
-        monkeypatch.setattr(FashionMNIST, "resources", without_md5)
-        monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
-
-    yield let_ask
-    socket.setdefaulttimeout(timeout)
+def network(monkeypatch) -> None:
+    """Let the made-up data set be the right one, since torchvision reads it; bypass any proxy."""
+    monkeypatch.setattr(download, "FILES", HASHES)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-def test_torchvision_downloads_the_four_packed_files(let_torchvision_ask, tmp_path):
-    for name, content in CONTENTS.items():  # torchvision looks into them
-        write(tmp_path / "site" / f"{name}.gz", gzip.compress(content, 0))
-    server = serve(tmp_path / "site")
-    let_torchvision_ask(server.server_port)
-    directory = torchvision_download(tmp_path / "scratch")
-    server.shutdown()
+@contextlib.contextmanager
+def web_server():
+    """Serve the files in site/ at a port of this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory="site")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
+def let_torchvision_ask(port: int, monkeypatch) -> None:
+    """Let the real torchvision ask a port of this machine, and put its files into site/."""
+    monkeypatch.setattr(download, "torchvision_download", torchvision_download)
+    monkeypatch.setattr(FashionMNIST, "resources", [(f"{name}.gz", None) for name in HASHES])
+    monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
     for name, content in CONTENTS.items():
-        assert gzip.decompress((directory / f"{name}.gz").read_bytes()) == content, name
+        write(Path("site", f"{name}.gz"), gzip.compress(content, 0))
 
 
-def test_a_download_says_that_it_takes_place(let_torchvision_ask, tmp_path, capsys):
-    server = serve(tmp_path)  # which has nothing
-    let_torchvision_ask(server.server_port)
-    with pytest.raises(RuntimeError):
-        torchvision_download(tmp_path / "scratch")
-    server.shutdown()
-    assert "downloading Fashion-MNIST\n" in capsys.readouterr().err
+def make_package() -> None:
+    """Make Debian's package of the made-up data set, in site/."""
+    for name, content in CONTENTS.items():
+        write(Path("tree/no/package", f"{name}.gz"), gzip.compress(content, 0))
+    control = ("Package: dataset-fashion-mnist\nVersion: 1\nArchitecture: all\n"
+               "Maintainer: nobody <nobody@localhost>\nDescription: made up\n")
+    write(Path("tree/DEBIAN/control"), control.encode())
+    Path("tree/DEBIAN").chmod(0o755)  # dpkg-deb insists on it
+    Path("site").mkdir()
+    pack = ["dpkg-deb", "-Znone", "--build", "tree", "site/a.deb"]
+    subprocess.run(pack, check=True, capture_output=True)
+    package = Path("site/a.deb").read_bytes()
+    Path("site/Packages").write_text(f"{control}Filename: ./a.deb\nSize: {len(package)}\n"
+                                     f"SHA256: {hashlib.sha256(package).hexdigest()}\n")
 
 
-def test_what_torchvision_prints_stays_out_of_the_output(tmp_path, monkeypatch, capsys):
-    """The output may be piped, as in the README; an older torchvision prints what it downloads."""
+def let_debian_ask(port: int, monkeypatch) -> None:
+    """Let the real apt-get ask a port of this machine, with machine/ in the place of /."""
+    if not shutil.which("apt-get"):
+        pytest.skip("there is no apt-get here")
+    monkeypatch.setattr(download, "debian_download", debian_download)
+    monkeypatch.setattr(download, "PACKAGE_DIR", Path("/no/package"))
+    sources = f"deb [trusted=yes] http://127.0.0.1:{port} ./"
+    write(Path("machine/etc/apt/sources.list"), sources.encode())
+    write(Path("machine/var/lib/dpkg/status"), b"")
+    Path("machine/var/cache/apt/archives/partial").mkdir(parents=True)
+    write(Path("machine/apt.conf"), f'Dir "{Path("machine").resolve()}/";'.encode())
+    monkeypatch.setenv("APT_CONFIG", str(Path("machine/apt.conf").resolve()))
+    make_package()
 
-    class OlderFashionMNIST:
-        raw_folder = "raw"
+
+SOURCES = {"torchvision": let_torchvision_ask, "debian": let_debian_ask}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_download_leaves_the_four_files_and_no_output(source, network, monkeypatch, capfd):
+    with web_server() as port:
+        SOURCES[source](port, monkeypatch)
+        before = files(".")
+        found = download.find_dataset(Path("data"))
+    new = {path: content for path, content in files(".").items() if path not in before}
+    assert what_is_wrong(found, CONTENTS) == ""
+    assert what_is_wrong(new, {str(RAW / name): CONTENTS[name] for name in CONTENTS}) == ""
+    assert list(Path("tmp").iterdir()) == []
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("source, timeout", [("torchvision", 0.2), ("debian", 1)])
+def test_a_silent_server_is_given_up(source, timeout, network, monkeypatch):
+    assert TIMEOUT <= 60
+    monkeypatch.setattr(download, "TIMEOUT", timeout)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, but does not answer
+        SOURCES[source](silent.getsockname()[1], monkeypatch)
+        hang_up = threading.Timer(15, silent.close)  # so that this test ends in any case
+        hang_up.start()
+        start = time.monotonic()
+        refusal()
+        hang_up.cancel()
+        assert time.monotonic() - start < 10
+        silent.settimeout(0)
+        silent.accept()  # fails if the server was not asked
+
+
+def test_an_apt_get_that_hangs_is_given_up(directory, monkeypatch):
+    """The clock of subprocess runs 100 times as fast."""
+    run = subprocess.run
+
+    def run_fast(*args, timeout=None, **kwargs):
+        return run(*args, timeout=timeout and timeout / 100, **kwargs)
+
+    monkeypatch.setattr(subprocess, "run", run_fast)
+    monkeypatch.setattr(download, "debian_download", debian_download)
+    make_script(directory / "bin" / "apt-get", f"#!/bin/sh\nexec {shutil.which('sleep')} 20\n")
+    monkeypatch.setenv("PATH", str(directory / "bin"))
+    start = time.monotonic()
+    refusal()
+    assert time.monotonic() - start < 10
+
+
+def test_a_download_by_an_old_torchvision_prints_to_stderr(monkeypatch, capsys):
+    """The output may be piped, as in the README; an old torchvision prints what it downloads."""
+
+    class OldFashionMNIST:
+        raw_folder = "torchvision"
 
         def __init__(self, *_, **__):
             print("Downloading http://somewhere")
 
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST", OlderFashionMNIST)
-    torchvision_download(tmp_path)
-    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST", OldFashionMNIST)
+    monkeypatch.setattr(download, "torchvision_download", torchvision_download)
+    put("torchvision")
+    download.find_dataset(Path("data"))
+    assert capsys.readouterr() == ("", "downloading Fashion-MNIST\nDownloading http://somewhere\n")
 
 
-def test_a_silent_server_is_given_up(let_torchvision_ask, tmp_path, monkeypatch):
-    silent = socket.create_server(("127.0.0.1", 0))  # takes connections and says nothing
-    let_torchvision_ask(silent.getsockname()[1])
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
-    socket.setdefaulttimeout(5)  # so that this test ends in any case
-    with pytest.raises((OSError, RuntimeError), match="timed out"):
-        torchvision_download(tmp_path)
-    assert socket.getdefaulttimeout() == 0.2
-
-
-# Downloads: Debian's package.
-
-
-@pytest.fixture
-def debian(home, monkeypatch) -> Path:
-    """Put an apt-get and a dpkg-deb of our own in the place of Debian's; return the package.
-
-    This apt-get notes how it is called in the file calls. It makes a package of nothing but a name,
-    which this dpkg-deb unpacks to what lies in the directory debian.
-    """
-    put("Debian")
-    monkeypatch.setattr(download, "PACKAGE_DIR", Path("/no/package"))
-    tools = {"apt-get": """
-        echo "noise of apt-get"; echo "$@" >> "$HOME/calls"
-        for last in "$@"; do :; done  # $last is the last argument, what to do or to download
-        [ "$last" = update ] || touch "${last}_1.0_all.deb"
-    """, "dpkg-deb": """
-        [ "$1" = -x ] && [ -f "$2" ] || exit 2
-        mkdir -p "$3/no/package" && cp "$HOME"/debian/* "$3/no/package"
-    """}
-    for tool, script in tools.items():
-        make_script(home / "bin" / tool, f"#!/bin/sh\n{script}")
-    monkeypatch.setenv("PATH", f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    return home / "debian"
-
-
-def fetched(scratch: Path) -> Path:
-    """Return the directory to which Debian's package was fetched and unpacked."""
-    scratch.mkdir()
-    return debian_download(scratch)
-
-
-def test_debians_package_is_fetched_and_unpacked(debian, tmp_path):
-    directory = fetched(tmp_path / "scratch")
-    assert files(directory) == files(debian)
-
-
-def test_debians_download_leaves_nothing_outside_of_scratch(debian, tmp_path):
-    before = set(tmp_path.iterdir())
-    directory = fetched(tmp_path / "scratch")
-    assert directory.is_relative_to(tmp_path / "scratch")
-    assert set(tmp_path.iterdir()) - before == {tmp_path / "scratch", tmp_path / "calls"}
-
-
-def test_apt_get_updates_its_lists_then_downloads_the_package(debian, tmp_path):
-    fetched(tmp_path / "scratch")
-    acts = [call.split()[-1] for call in Path("calls").read_text().splitlines()]
-    assert acts == ["update", "dataset-fashion-mnist"]
-
-
-@pytest.mark.parametrize("act", [0, 1], ids=["update", "download"])
-@pytest.mark.parametrize(
-    "option",
-    ["-oDir::State::Lists={}", "-oDir::Cache={}", "-oAPT::Sandbox::User=",
-     "-oAcquire::http::Timeout=15", "-oAcquire::Retries=0"])
-def test_apt_get_works_without_root_and_gives_up_in_time(debian, tmp_path, option, act):
-    fetched(tmp_path / "scratch")
-    call = Path("calls").read_text().splitlines()[act]
-    assert option.format(tmp_path / "scratch") in call.split()
-
-
-def test_apt_gets_update_has_a_time_limit(debian, tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", Mock(wraps=subprocess.run))
-    fetched(tmp_path / "scratch")
-    limits = {call.args[0][-1]: call.kwargs.get("timeout") for call in subprocess.run.mock_calls}
-    assert limits["update"] is not None
-
-
-def test_apt_gets_noise_is_not_shown(debian, tmp_path, capfd):
-    fetched(tmp_path / "scratch")
-    assert capfd.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    "tool, act", [("apt-get", "update"), ("apt-get", "download"), ("dpkg-deb", "-x")])
-def test_a_failing_tool_of_debian_is_named(debian, tool, act, tmp_path):
-    script = f'#!/bin/sh\ncase "$*" in *{act}*) exit 100 ;; esac\n'
-    make_script(tmp_path / "bin" / tool, script)
-    with pytest.raises(subprocess.CalledProcessError, match=f"{tool}.*{act}.* exit status 100"):
-        fetched(tmp_path / "scratch")
-
-
-def test_where_there_is_no_apt_get_the_reason_says_so(monkeypatch):
+def test_a_failing_tool_of_debian_is_named(directory, monkeypatch):
     monkeypatch.setattr(download, "debian_download", debian_download)
-    monkeypatch.setenv("PATH", "/no/programs/here")
-    assert "No such file or directory: 'apt-get'" in refusal(download)
+    monkeypatch.setenv("PATH", str(directory / "bin"))
+    assert "'apt-get'" in refusal(), "there is no apt-get"
+    fail = 'case "$*" in *download*) exit 100 ;; esac'
+    make_script(directory / "bin" / "apt-get", f"#!/bin/sh\n{fail}\n")
+    assert "'apt-get'" in refusal(), "apt-get fails"
+    make_script(directory / "bin" / "apt-get", "#!/bin/sh\n: > a.deb\n")
+    make_script(directory / "bin" / "dpkg-deb", "#!/bin/sh\nexit 2\n")
+    assert "'dpkg-deb'" in refusal(), "dpkg-deb fails"
 
 
-# No network at all.
+# The programs
 
 
-@pytest.mark.parametrize(
-    "remedy",
-    ["connect to the internet", f"save its four .gz files in {RAW}",
-     "install Debian's package dataset-fashion-mnist"])
-@each_program
-def test_without_a_network_the_remedies_are_told(remedy, program):
-    message = refusal(program)
-    start = f"{Path(program.__file__).name}: error: "
-    assert message[:len(start)] == start
-    assert remedy in message
+@pytest.mark.parametrize("program", [train, download], ids=["train.py", "download.py"])
+def test_each_program_reports_refused_files_in_one_line(program, directory):
+    write(RAW / f"{IMAGES}.gz", b"<html>404: not found</html>")
+    before = sorted(directory.rglob("*"))
+    with pytest.raises(SystemExit) as end:
+        program.main(["--data-dir=data"])
+    assert end.value.code == f"{Path(program.__file__).name}: error: {refusal()}"
+    assert sorted(directory.rglob("*")) == before, "a run was started"
 
 
-def test_the_reasons_of_both_ways_are_told_in_one_line(monkeypatch):
-    for way, reason in ("torchvision", "tried A:\n\tno such host"), ("debian", "apt\nis broken"):
-        failure = Mock(side_effect=RuntimeError(reason))
-        monkeypatch.setattr(download, f"{way}_download", failure)
-    message = refusal(download)
-    assert "tried A: no such host; apt is broken" in message
-    assert len(message.splitlines()) == 1
+@pytest.mark.parametrize("flag, code", [("--data-dir=file", 1), ("--wrong", 2)])
+def test_download_py_reports_an_error_in_one_line(flag, code):
+    Path("file").touch()
+    ended = subprocess.run([sys.executable, ROOT / "download.py", flag], timeout=60,
+                           capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert ended.stderr.startswith("download.py: error: ")
+    assert ended.stderr.count("\n") == 1
 
 
-def test_without_a_network_nothing_is_written():
-    refusal(download)
-    assert not Path("data").exists()
-
-
-def test_a_damaged_download_is_never_saved(monkeypatch):
-    allow_downloads(monkeypatch)
-    put("torchvision", SMALL | {IMAGES: b"damaged"})
-    put("Debian", SMALL | {IMAGES: b"damaged"})
-    refusal(download)
-    assert not Path("data").exists()
-
-
-# The program download.py.
-
-
-def test_download_py_says_where_the_files_are(capsys):
+def test_download_py_says_that_the_files_are_verified(capsys):
     put("raw")
     download.main(["--data-dir=data"])
-    said = capsys.readouterr().out
-    assert "data: the four files of Fashion-MNIST are at hand, verified\n" in said
+    assert capsys.readouterr() == (
+        "--data-dir data: all four files of Fashion-MNIST are there and verified\n", "")
 
 
-def test_download_py_has_the_data_dir_beside_it_by_default(monkeypatch):
-    monkeypatch.setattr(download, "find_dataset", Mock(return_value=SMALL))
+def test_the_default_data_dir_is_beside_download_py(monkeypatch):
+    asked = []
+    monkeypatch.setattr(download, "find_dataset", asked.append)
     download.main([])
-    download.find_dataset.assert_called_once_with(ROOT.resolve() / "datasets")
+    assert asked == [ROOT.resolve() / "datasets"]
 
 
-@pytest.fixture
-def interrupted(monkeypatch, capsys):
-    """Return how download.py ends when it is interrupted, by Ctrl-C, in a download."""
-    monkeypatch.setattr(download, "torchvision_download", Mock(side_effect=KeyboardInterrupt))
+def test_ctrl_c_ends_download_py_in_one_line_without_traces(monkeypatch, directory, capsys):
+    monkeypatch.setattr(download, "torchvision_download", failure(KeyboardInterrupt()))
     with pytest.raises(SystemExit) as end:
         download.main(["--data-dir=data"])
-    return end.value.code, capsys.readouterr().err
-
-
-def test_ctrl_c_ends_download_py_with_code_130(interrupted):
-    assert interrupted[0] == 130
-
-
-def test_ctrl_c_ends_download_py_with_one_line(interrupted):
-    assert interrupted[1] == "download.py: interrupted\n"
-
-
-def test_ctrl_c_leaves_nothing_behind(interrupted):
-    assert not Path("data").exists()
-
-
-def test_download_py_can_be_started_as_a_program():
-    Path("file").write_text("no directory")
-    ended = subprocess.run([sys.executable, ROOT / "download.py", "--data-dir=file"],
-                           capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 2
-    assert ended.stderr == (
-        "download.py: error: argument --data-dir: file is a file and must be a directory\n")
+    assert end.value.code == 130
+    assert capsys.readouterr() == ("", "download.py: interrupted\n")
+    assert list(directory.rglob("*")) == [directory / "tmp"]
