@@ -1,7 +1,7 @@
 """Fashion-MNIST as tensors: the splits, the batches, the augmentation.
 
 The study trains one small network five times: with different initial weights, with and without
-augmentation, with and without dropout. The five commands stand at the top of train.py. The lesson
+augmentation, with and without dropout. The five commands are listed at the top of train.py. The lesson
 is data.py, model.py, init.py and train.py, to be read in this order.
 
 All images fit into memory (55 MB), so a batch is made by indexing. PyTorch's usual DataLoader reads
@@ -61,7 +61,7 @@ def to_images(content: bytes) -> Tensor:
 
 
 def to_labels(content: bytes) -> Tensor:
-    """Return the labels, int64 (N,), in a label file: 8 bytes of header, then a byte for each."""
+    """Return the labels, int64 (N,), in a label file: 8 bytes of header, then one byte per label."""
     writable = bytearray(content)
     return torch.frombuffer(writable, dtype=torch.uint8, offset=8).long()
 
@@ -96,7 +96,8 @@ def shuffled_batches(
 
     Each batch is images, float32 (B, 28, 28) in [0, 1], and labels, int64 (B,). B is batch_size,
     except that the last batch may be smaller. With variants, which come from
-    make_variants(images), each image is replaced by one of its variants, drawn at random.
+    make_variants(images), each image is replaced by one of its flipped and shifted variants, drawn
+    at random.
     """
     for indices in torch.randperm(len(images), device=images.device).split(batch_size):
         if variants is None:
@@ -110,19 +111,19 @@ def shuffled_batches(
 #
 # Why it reduces overfitting. A network overfits when it memorises its training images: it learns
 # details that only these images happen to have, and that does not help with new ones. Without
-# augmentation, the network sees each image 20 times in 20 epochs, always the same. With it, every
-# epoch draws one of the 18 variants, so each of them comes up about once. Memorising all of them is
-# much harder, so the network has to rely more on what they have in common, and new images are more
-# likely to share that.
+# augmentation, the network sees each image 20 times in 20 epochs, always the same. With it, one of
+# the image's 18 variants is drawn in every epoch, so each of them comes up about once. Memorising
+# all of them is much harder, so the network has to rely more on what they have in common, and new
+# images are more likely to share that.
 #
 # What it costs. The network has the same number of weights, but has to fit 18 variants of each
 # image, so it fits each of them less well.
 #
 # What shows it, in TensorBoard. Compared with the same run without augmentation, the curves
-# "loss/train" and "loss/train_clean" are higher, and the curve "loss/gap" is lower; it is the loss
-# on val minus that on train_clean, and measures overfitting. The accuracy on new images improves
-# only if there was enough overfitting to reduce. In the five runs there is too little. With only
-# 1,000 training images there is enough, as the README shows.
+# "loss/train" and "loss/train_clean" are higher, and the curve "loss/gap" is lower. (The gap is the
+# loss on val minus the loss on train_clean. It measures overfitting.) The accuracy on new images
+# improves only if there was enough overfitting to reduce. In the five runs there is too little.
+# With only 1,000 training images there is enough, as the README shows.
 
 
 def make_variants(images: Tensor) -> Tensor:
@@ -141,12 +142,12 @@ def make_variants(images: Tensor) -> Tensor:
     # (At y = 0, the window includes the black row at the top, so the image appears moved down.)
     # unfold(dimension, size, step) cuts a dimension into windows. The dimension then counts the
     # windows, and a new last dimension has the contents of each. unfold() copies no pixels.
-    windows = padded.unfold(2, 28, 1)  # 3 windows of 28 rows: (N, 2, 3, 30, 28)
-    return windows.unfold(3, 28, 1)  # in each, 3 windows of 28 columns: (N, 2, 3, 3, 28, 28)
+    windows = padded.unfold(2, 28, 1)  # (N, 2, 3 windows, 30 columns, 28 rows of the window)
+    return windows.unfold(3, 28, 1)  # (N, 2, 3 windows, 3 windows, 28 rows, 28 columns)
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:
     """Return a random variant of each of these images: indices (B,) -> uint8 (B, 28, 28)."""
     mirror = torch.randint(2, indices.shape, device=indices.device)  # one number for each image
-    y, x = torch.randint(3, (2, len(indices)), device=indices.device)  # two for each image
+    y, x = torch.randint(3, (2, len(indices)), device=indices.device)  # likewise for y and x
     return variants[indices, mirror, y, x]  # entry k is variants[indices[k], mirror[k], y[k], x[k]]

@@ -1,5 +1,9 @@
 """Four ways to initialise the weights: a small function for each, and a table of their names.
 
+fan_in and fan_out are the numbers of inputs and outputs of a layer. U(-a, a) is the uniform
+distribution from -a to a, whose variance is a^2 / 3. N(m, v) is the normal distribution with mean m
+and variance v.
+
 | mode    | weights                            | biases           | std of the hidden weights |
 |---------|------------------------------------|------------------|---------------------------|
 | default | U(-1/sqrt(fan_in), 1/sqrt(fan_in)) | like the weights | 0.0206                    |
@@ -7,10 +11,8 @@
 | xavier  | N(0, 2 / (fan_in + fan_out))       | 0                | 0.0476                    |
 | kaiming | N(0, 2 / fan_in)                   | 0                | 0.0505                    |
 
-fan_in and fan_out are the numbers of inputs and outputs of a layer. U(-a, a) is the uniform
-distribution from -a to a, whose variance is a^2 / 3. N(m, v) is the normal distribution with mean m
-and variance v. The last column is the square root of the variance for the first hidden layer,
-784 -> 100. Two properties of the initial weights matter.
+The last column is the square root of the variance for the first hidden layer, 784 -> 100. Two
+properties of the initial weights matter.
 
 
 Symmetry
@@ -28,8 +30,8 @@ Before the ReLU, a hidden unit computes a sum over its inputs:
 
     sum = weight_1 * input_1 + ... + weight_n * input_n        with n = fan_in
 
-(The biases are left out; in three of the four modes they start at 0.) In training, each weight
-moves in proportion to its gradient, which is a product:
+(Biases are omitted here; in three of the four modes they start at 0.) In training, each weight
+moves in proportion to its gradient. By the chain rule it is a product:
 
     dloss/dweight_1 = input_1 * dloss/dsum
 
@@ -39,24 +41,28 @@ and they can become smaller and smaller on this way back. If one of the two vani
 does not move. If they grow from layer to layer instead, the steps become far too large. Either way
 the network does not learn. Whether this happens depends on the variance of the weights.
 
-The weights are drawn at random with mean 0, independently of each other and of the inputs. Let
-E[...] be the average over many such draws, over the images, and over the inputs of the layer. Three
-rules of probability give the variance of the sum:
+The weights are drawn at random with mean 0, independently of each other and of the inputs. Imagine
+that they are drawn many times. E[...] is the average over all draws and all images; E[input^2] is
+a single number for a layer, the average of its squared inputs. Three rules of probability lead to
+the variance of the sum:
 
 1. The average of a product of independent random numbers is the product of their averages. So a
    product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
-2. The variance of random numbers with average 0 is the average of their squares. So
+2. The variance of random numbers with average 0 is the average of their squares. With rule 1,
 
-       Var(weight * input) = E[weight^2 * input^2] = Var(weight) * E[input^2]
+       Var(weight * input) = E[weight^2 * input^2]
+                           = E[weight^2] * E[input^2] = Var(weight) * E[input^2]
 
-3. The variances of uncorrelated random numbers add up. The products are uncorrelated, even if the
-   inputs are not, because the weights are independent with average 0. There are fan_in of them, so
+3. The variances of uncorrelated random numbers add up. The products are uncorrelated even if their
+   inputs are correlated, because the average of one product times another is again 0:
+   E[weight_1 * weight_2 * input_1 * input_2] = E[weight_1] * E[weight_2] * E[input_1 * input_2].
+   There are fan_in products, so
 
        Var(sum) = fan_in * Var(weight) * E[input^2]
 
 For example, suppose there are 100 inputs with E[input^2] = 4, and the weights have variance 0.01.
-Then the sums have variance 100 * 0.01 * 4 = 4. They are as large as the inputs, because
-fan_in * Var(weight) is 1.
+Then the variance of the sums, which is their average square, is 100 * 0.01 * 4 = 4, too. The sums
+are as large as the inputs, because fan_in * Var(weight) is 1.
 
 xavier is made for layers without an activation function, or with one that hardly changes small
 numbers, like tanh. There the sums are the next layer's inputs, and they keep their size if
@@ -65,29 +71,31 @@ fan_out units that the input feeds. If w_j is the weight from this input to unit
 
     dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
 
-By the same three rules (if we treat the gradients as independent of the weights), gradients keep
-their size if fan_out * Var(weight) = 1. So Var(weight) should be 1 / fan_in on the way forward and
-1 / fan_out on the way back. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
+By the same three rules, with gradients in place of inputs and fan_out in place of fan_in, gradients
+keep their size if fan_out * Var(weight) = 1. So Var(weight) should be 1 / fan_in on the way forward
+and 1 / fan_out on the way back. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
 
-kaiming is made for ReLU. A sum s is as likely as -s, because the weights with all signs flipped are
-as likely to be drawn as the weights themselves. ReLU sets the negative sums to 0, so it halves the
-average square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the variance of
-the weights, from 1 / fan_in to 2 / fan_in. On the way back ReLU halves the average square as well,
-because a gradient passes only where the sum is positive. So kaiming also keeps the size of the
-gradients between layers of the same number of units, where fan_in = fan_out.
+kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are as
+likely to be drawn, and flipping them turns s into -s. ReLU sets the negative sums to 0, so it halves
+the average square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the
+variance of the weights, from 1 / fan_in to 2 / fan_in. On the way back ReLU halves the average
+square as well, because a gradient passes only where the sum is positive. So between layers with
+fan_in = fan_out, kaiming also keeps the size of the gradients.
 
 To summarise: from each hidden layer to the next, E[input^2] is multiplied by
-fan_in * Var(weight) / 2. Between layers with the same number of units, this factor is
+fan_in * Var(weight) / 2. Between layers with the same number of units, fan_in = fan_out, this is
 
-    kaiming   1      The size stays the same.
-    xavier    1/2    After 20 layers, a millionth of E[input^2] remains.
-    default   1/6    After a few layers, the image's part is almost gone. The random biases, which
-                     this mode alone has, dominate, and they are the same for every image. So the
-                     output hardly depends on the image, and there is nothing to learn from.
+    kaiming   1      since Var(weight) = 2 / fan_in: the size stays the same
+    xavier    1/2    since Var(weight) = 1 / fan_in: after 20 layers, a millionth is left
+    default   1/6    since Var(weight) = 1 / (3 fan_in): even less is left
 
-(1/6 is half of 1/3, because the default weights have variance 1 / (3 fan_in).) In the five runs of
-the study, with one hidden layer, the size of the initial weights makes little difference. The
-README shows what happens with 20 hidden layers.
+Only default has random biases, which the formulas omit. Each layer adds new ones, so the
+activations do not vanish, but after a few layers almost all of them comes from the biases. These
+are the same for every image. So the output is almost the same for every image, too, and the network
+does not learn to tell images apart.
+
+In the five runs of the study, with one hidden layer, the size of the initial weights makes little
+difference. The README shows what happens with 20 hidden layers.
 """
 
 from torch import nn

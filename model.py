@@ -18,14 +18,14 @@ class MLP(nn.Module):
     average. In evaluation, nothing is dropped: every unit is active.
 
     Why it reduces overfitting. A group of units can memorise an image: each of them responds to a
-    detail, and all details together single out this image. With dropout 0.5, a group of four units
-    is complete only once in 16 times, so this hardly works. Each unit has to be useful without the
-    others. A single unit cannot single out an image; it has to respond to something that many
+    detail, and together the details identify this image. With dropout 0.5, a group of four units is
+    complete only once in 16 times, so this hardly works. Each unit has to be useful without the
+    others. A unit alone can hardly identify an image; it has to respond to something that many
     images share, and new images are likely to share it, too.
 
-    What it costs. In each step, only part of the network is active and learns, so the network fits
-    the training images more slowly. It usually fits them less well in the end, too: its weights
-    have to work with any set of units, and such weights are not the best ones for all units.
+    What it costs. From each image, only part of the network learns, so the loss on the training
+    images falls more slowly. It usually ends higher, too: the weights have to work with any set of
+    units, and such weights are not optimal when all units are active.
 
     What shows it, in TensorBoard. Compared with the same run without dropout, "loss/train" is much
     higher, because it is measured with units dropped. "loss/train_clean", measured with every unit

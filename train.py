@@ -10,9 +10,9 @@ takes about 15 seconds on one core.
     python train.py --init xavier --augment                    # 0.87  0.87
     python train.py --init xavier --augment --dropout 0.5      # 0.85  0.85
 
-Augmentation and dropout reduce overfitting, but make the first accuracy worse. In 20 epochs on
-55,000 images there is too little overfitting to make up for what they cost. The README shows when
-they pay off.
+Augmentation and dropout reduce overfitting, but here they lower the accuracy on the unchanged test
+images. In 20 epochs on 55,000 images there is so little overfitting that reducing it does not make
+up for the cost. The README shows when it does.
 
 A run writes checkpoint.pt and TensorBoard's event files into a directory that is named after the
 flags, for example runs/xavier-augment. To see all runs: tensorboard --logdir runs
@@ -57,8 +57,8 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
         loss.backward()  # computes the gradient of the loss for each parameter: parameter.grad
         optimizer.step()  # parameter -= learning_rate * parameter.grad
         # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
-        # detach() drops what is needed only for gradients. (item() would do so, too, but it waits
-        # for the GPU to finish the batch.)
+        # detach() drops the recorded computation, which only backward() needs. (item() would do so,
+        # too, but it makes Python wait for the GPU.)
         total_loss += loss.detach() * len(labels)
         n += len(labels)
     return float(total_loss) / n
@@ -80,7 +80,7 @@ def evaluate(model: nn.Module, criterion: nn.Module, batches: Iterable) -> tuple
 
 
 def train(args: argparse.Namespace) -> list[dict[str, float]]:
-    """Train one run, or continue it from its checkpoint; return the metrics of each epoch.
+    """Train a network, or resume from its checkpoint; return the metrics of each epoch.
 
     args: the flags, from parse_args().
     """
@@ -95,11 +95,11 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
-    # Continue from the checkpoint if --resume is given and there is one. The defaults are for flags
-    # that were added to this program after the checkpoint was saved.
+    # Continue from the checkpoint if --resume is given and there is one.
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     path = args.log_dir / "checkpoint.pt"
     settings = settings_of(args)  # the flags that define the experiment
+    # An older checkpoint may lack a newer flag. Then the flag's default is assumed.
     defaults = settings_of(make_parser().parse_args([]))
     history = []
     if args.resume and path.exists():
@@ -114,7 +114,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     with SummaryWriter(args.log_dir) as writer:
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
-            # Seeded again, so that all runs with this seed log the same images, augmented or not.
+            # Networks use up different amounts of random numbers for their weights. Seeded again,
+            # all runs with this --seed log the same images (or variants of them, with --augment).
             torch.manual_seed(args.seed)
             inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
             log_start(writer, model, inputs)
@@ -122,7 +123,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. As --seed is below 100,000, no two pairs of --seed and epoch give the same.
+            # stopped. (--seed is below 100,000, so different epochs and --seeds get different sums.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
@@ -147,7 +148,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     return history
 
 
-# Here the lesson ends. The rest is plumbing: what is printed, and the flags.
+# The lesson ends here. The rest is plumbing: what is printed, and the flags.
 
 
 def check_losses(metrics: dict[str, float], epoch: int, args: argparse.Namespace) -> None:
@@ -183,7 +184,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Train one network.", allow_abbrev=False,
         usage=argparse.SUPPRESS,  # so that an error is one line, without the usage
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument_group("what the study compares").add_argument
+    add = parser.add_argument_group("what the study compares").add_argument  # a short name
     add("--init", choices=MODES, default="default", help="weight initialisation")
     add("--augment", action="store_true", help="flip and shift the training images at random")
     add("--dropout", type=float, default=0.0, metavar="P",
@@ -256,9 +257,9 @@ def settings_of(args: argparse.Namespace) -> dict:
 
 
 def directory_name(args: argparse.Namespace) -> str:
-    """Return the initialisation and the non-default settings except epochs, as xavier-lr0.5."""
+    """Return the initialisation and the non-default settings except epochs: e.g. xavier-lr0.5."""
     defaults = settings_of(make_parser().parse_args([]))
-    words = ["vanilla" if args.init == "default" else args.init]
+    words = ["vanilla" if args.init == "default" else args.init]  # the study's name for it
     for flag, value in settings_of(args).items():
         if flag in ("init", "epochs") or value == defaults[flag]:
             continue
@@ -268,7 +269,7 @@ def directory_name(args: argparse.Namespace) -> str:
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, float]]:
-    """Train one run as the flags say; return its history, the metrics of each epoch."""
+    """Train a network as the flags say; return its history, the metrics of each epoch."""
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     try:

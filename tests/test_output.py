@@ -1,95 +1,74 @@
-"""What train.py prints, and how it ends: finished, exploded, interrupted, on a full disk."""
+"""What train.py prints, and how it ends: finished, diverged, interrupted, on a full disk.
+
+Plumbing: none of it is part of the lesson.
+"""
 
 import re
-import runpy
 import shlex
-import sys
-import threading
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 
-import data
-import download
 import train
-from conftest import ROOT, checkpoint, dictate_losses, disk_for, logged, run
+from conftest import checkpoint, dictate_losses, disk_for, logged, quick_run
 from model import MLP
 
-# The lines of the plain run: a title, two of headers, one for each of 4 epochs, and two at the end.
+# The plain run prints a line about itself, two of headers, one for each of 4 epochs, two more.
 
 
-def test_the_first_line_names_the_runs_directory_and_epochs(plain_run):
-    assert plain_run.printed[0] == f"{plain_run.directory}: epochs 1 to 4"
+def test_the_first_line_tells_the_directory_and_the_epochs(capsys):
+    quick_run("--epochs=1", "--resume")
+    quick_run("--epochs=3", "--resume")
+    quick_run("--epochs=2", log_dir="new")
+    lines = capsys.readouterr().out.splitlines()
+    # Between them are 2 headers, an epoch or two and 2 lines at the end.
+    assert [lines[0], lines[6], lines[13]] == [
+        "run: epochs 1 to 1 (no checkpoint to resume)", "run: epochs 2 to 3", "new: epochs 1 to 2"]
 
 
-def test_a_resumed_run_names_the_epochs_to_come(capsys):
-    run("--epochs", 1)
-    capsys.readouterr()
-    run("--epochs", 3, "--resume")
-    assert capsys.readouterr().out.splitlines()[0] == "run: epochs 2 to 3"
+def test_each_title_of_the_table_is_below_its_heading(plain_run):
+    headings, titles = plain_run.printed[1:3]
+    starts = [0, *map(headings.index, ["loss:", "accuracy:", "learning"]), len(titles)]
+    assert [titles[start:end].split() for start, end in pairwise(starts)] == [
+        ["epoch"], ["train", "clean", "val", "test"], ["test", "mirrored"], ["rate", "seconds"]]
 
 
-def test_the_titles_name_the_columns_of_an_epochs_line(plain_run):
-    expected = "epoch train clean val test test mirrored rate seconds"
-    assert plain_run.printed[2].split() == expected.split()
+def test_each_number_of_an_epoch_is_below_its_title(plain_run):
+    titles, *epochs = plain_run.printed[2:7]
+    assert len(titles) < 80, "a terminal has 80 columns"
+    for line in epochs:
+        title_ends, ends = ([word.end() for word in re.finditer(r"\S+", text)]
+                            for text in (titles, line))
+        assert ends == title_ends, f"\n{titles}\n{line}"
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3, 4])
-def test_each_number_ends_below_its_title(epoch, plain_run):
-    header, row = plain_run.printed[2], plain_run.printed[2 + epoch]
-    assert [match.end() for match in re.finditer(r"\S+", row)] == [
-        match.end() for match in re.finditer(r"\S+", header)], f"\n{header}\n{row}"
+def test_an_epochs_line_shows_its_metrics(plain_run):
+    tags = ["loss/train", "loss/train_clean", "loss/val", "loss/test", "accuracy/test",
+            "accuracy/mirrored"]
+    assert [line.split()[:8] for line in plain_run.printed[3:7]] == [
+        [str(epoch), *(f"{metrics[tag]:.4f}" for tag in tags), "0.5"]
+        for epoch, metrics in enumerate(plain_run.history, start=1)]
 
 
-def test_losses_and_accuracies_stand_below_their_headings(plain_run):
-    groups, titles = plain_run.printed[1:3]
-    assert titles[:groups.index("loss:")].split() == ["epoch"]
-    assert titles[:groups.index("accuracy:")].split() == ["epoch", "train", "clean", "val", "test"]
-    assert titles[groups.index("learning"):].split() == ["rate", "seconds"]
+def test_the_seconds_are_those_of_one_epoch_in_all(monkeypatch, capsys):
+    """Let training, four evaluations, the logs and the checkpoint each take a second."""
+    clock = SimpleNamespace(now=0.0)
 
+    def takes_a_second(result):
+        def function(*_):
+            clock.now += 1
+            return result
+        return function
 
-@pytest.mark.parametrize("column, tag", [
-    (1, "loss/train"), (2, "loss/train_clean"), (3, "loss/val"), (4, "loss/test"),
-    (5, "accuracy/test"), (6, "accuracy/mirrored")])
-def test_an_epochs_line_shows_its_metrics(column, tag, plain_run):
-    shown = [row.split()[column] for row in plain_run.printed[3:7]]
-    assert shown == [f"{metrics[tag]:.4f}" for metrics in plain_run.history]
-
-
-def test_an_epochs_line_begins_with_its_number(plain_run):
-    assert [row.split()[0] for row in plain_run.printed[3:7]] == ["1", "2", "3", "4"]
-
-
-def test_an_epochs_line_shows_its_learning_rate(monkeypatch, capsys):
-    dictate_losses(monkeypatch, val=[1] * 5)
-    run("--epochs", 5)
-    rows = capsys.readouterr().out.splitlines()[3:8]
-    assert [row.split()[7] for row in rows] == ["0.2", "0.2", "0.2", "0.2", "0.02"]
-
-
-def test_seconds_count_one_epoch_with_all_that_belongs_to_it(monkeypatch, capsys):
-    """Let each call take a second: a training, four evaluations, the logs and the checkpoint."""
-    dictate_losses(monkeypatch)
-    now = [0.0]
-
-    def slow(function):
-        def slow_function(*args):
-            now[0] += 1
-            return function(*args)
-        return slow_function
-
-    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    for name in "train_epoch", "evaluate", "log_epoch", "save_checkpoint":
-        monkeypatch.setattr(train, name, slow(getattr(train, name)))
-    run("--epochs", 3)
-    rows = capsys.readouterr().out.splitlines()[3:6]
-    assert [row.split()[8] for row in rows] == ["7.00"] * 3
-
-
-def test_the_lines_of_epochs_fit_a_terminal(plain_run):
-    assert max(len(line) for line in plain_run.printed[1:-1]) <= 80
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    for name, result in {"train_epoch": 1.0, "evaluate": (1.0, 0.5), "log_epoch": None,
+                         "save_checkpoint": None}.items():
+        monkeypatch.setattr(train, name, takes_a_second(result))
+    quick_run("--epochs=3")
+    lines = capsys.readouterr().out.splitlines()[3:6]
+    assert [line.split()[8] for line in lines] == ["7.00"] * 3
 
 
 def test_the_last_line_but_one_sums_up_the_last_epoch(plain_run):
@@ -99,10 +78,10 @@ def test_the_last_line_but_one_sums_up_the_last_epoch(plain_run):
         f"test accuracy {last['accuracy/test']:.4f}, mirrored {last['accuracy/mirrored']:.4f}")
 
 
-def test_the_last_epoch_is_summed_up_though_it_is_not_the_best(monkeypatch, capsys):
-    dictate_losses(monkeypatch, train=[3, 1, 2])
-    run("--epochs", 3)
-    assert capsys.readouterr().out.splitlines()[-2].startswith("train loss 2.0000, ")
+def test_the_summary_is_of_the_last_epoch_even_if_it_is_worse(monkeypatch, capsys):
+    dictate_losses(monkeypatch, train=[3, 1, 2], val=[3, 1, 2])
+    quick_run("--epochs=3")
+    assert "\ntrain loss 2.0000, " in capsys.readouterr().out
 
 
 def test_the_last_line_is_a_command_that_shows_the_run(plain_run):
@@ -111,57 +90,52 @@ def test_the_last_line_is_a_command_that_shows_the_run(plain_run):
     assert shlex.split(command) == ["tensorboard", "--logdir", str(plain_run.directory.parent)]
 
 
-# A loss that explodes
+def test_a_finished_run_says_how_to_train_again(plain_run, capsys):
+    train.main([*plain_run.flags, "--resume"])
+    first_line, *rest = capsys.readouterr().out.splitlines()
+    assert first_line == (f"{plain_run.directory}: already finished, 4 epochs; delete the "
+                          "directory to train again")
+    assert rest == plain_run.printed[-2:]
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e6])
+# Diverged
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_loss_that_explodes_ends_the_run(split, loss, monkeypatch):
-    dictate_losses(monkeypatch, **{split: [1, loss, 1]})
+def test_a_diverged_loss_ends_the_run(split, monkeypatch):
+    for loss in float("nan"), float("inf"), 1e6:
+        dictate_losses(monkeypatch, **{split: [1, loss, 1]})
+        with pytest.raises(SystemExit) as end:
+            quick_run("--hidden=5", log_dir=f"run{loss}")
+        assert f": loss/{split} is {loss:.3g} in epoch 2; " in end.value.code
+
+
+def test_a_diverged_run_says_what_to_do_next(monkeypatch):
+    dictate_losses(monkeypatch, val=[1e7])
     with pytest.raises(SystemExit) as end:
-        run("--lr", 0.5)
-    assert end.value.code == (f"train.py: error: loss/{split} is {loss:.3g} in epoch 2; "
-                              "start again with --lr lower than 0.5")
+        quick_run("--lr=0.5")
+    assert end.value.code == (
+        "train.py: error: training diverged: loss/val is 1e+07 in epoch 1; start again with --lr "
+        "below 0.5, in another --log-dir or after deleting run")
 
 
-@pytest.mark.parametrize("split", ["train_clean", "test", "mirrored"])
-def test_only_loss_train_and_loss_val_can_end_a_run(split, monkeypatch):
-    dictate_losses(monkeypatch, **{split: [1, float("nan"), 1e9]})
-    assert len(run("--epochs", 3)) == 3
+def test_no_other_loss_ends_a_run(monkeypatch):
+    """Neither one of the other splits nor one just below a million."""
+    large, wrong = [1, 999_999, 999_999], [1, float("nan"), 1e9]
+    dictate_losses(monkeypatch, train=large, val=large, train_clean=wrong, test=wrong,
+                   mirrored=wrong)
+    assert len(quick_run("--epochs=3")) == 3
 
 
-def test_a_loss_just_below_a_million_ends_no_run(monkeypatch):
-    dictate_losses(monkeypatch, train=[999_999], val=[999_999])
-    assert len(run("--epochs", 1)) == 1
-
-
-def test_an_exploded_epoch_is_not_in_tensorboard(monkeypatch):
+def test_a_diverged_epoch_is_neither_logged_nor_saved(monkeypatch):
     dictate_losses(monkeypatch, train=[1, float("nan")])
     with pytest.raises(SystemExit):
-        run()
+        quick_run()
     assert logged()["loss/train"] == [(1, 1)]
-
-
-def test_an_exploded_epoch_is_not_saved(monkeypatch):
-    dictate_losses(monkeypatch, train=[1, float("nan")])
-    with pytest.raises(SystemExit):
-        run()
     assert len(checkpoint()["history"]) == 1
 
 
-# Ctrl-C, a full disk
-
-
-def run_as_program(monkeypatch, *flags) -> int | str | None:
-    """Run train.py as `python train.py` does, but in this process; return what it exits with.
-
-    train.py is executed anew, so patch not train, but the modules that it imports from.
-    """
-    monkeypatch.setattr(sys, "argv", ["train.py", "--data-dir=data", "--log-dir=run", *flags])
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # restored after the test
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-    return end.value.code
+# Interrupted, a full disk, paths that do not work
 
 
 def interrupt(*_) -> None:
@@ -169,70 +143,45 @@ def interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_is_one_line_and_code_130(monkeypatch, capsys):
-    monkeypatch.setattr(MLP, "forward", interrupt)
-    assert run_as_program(monkeypatch) == 130
-    expected = "train.py: interrupted; the same command with --resume goes on\n"
-    assert capsys.readouterr().err == expected
+@pytest.mark.parametrize("place, name", [(train, "load_splits"), (MLP, "forward")])
+def test_ctrl_c_is_one_line_and_exit_code_130(place, name, monkeypatch, capsys):
+    monkeypatch.setattr(place, name, interrupt)
+    with pytest.raises(SystemExit) as end:
+        quick_run()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == (
+        "train.py: interrupted; the same command with --resume continues\n")
 
 
-def test_ctrl_c_before_the_first_epoch_is_one_line_too(monkeypatch, capsys):
-    monkeypatch.setattr(data, "load_splits", interrupt)
-    assert run_as_program(monkeypatch) == 130
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-@pytest.fixture
-def last_words() -> str:
-    """What a run says when its first checkpoint fills the disk, which its events have not done."""
+def test_a_disk_full_of_checkpoints_is_one_line():
     with disk_for(200_000), pytest.raises(SystemExit) as end:  # a checkpoint has 320 kB
-        run("--batch-size", 5000)
-    sizes = [path.stat().st_size for path in Path("run").glob("events*")]
-    assert max(sizes) < 200_000, "the events have filled the disk"
-    return end.value.code
+        quick_run("--epochs=1")
+    assert max(path.stat().st_size for path in Path("run").glob("events*")) < 200_000
+    assert re.fullmatch("train.py: error: .*File too large", end.value.code)
 
 
-def test_a_disk_full_of_checkpoints_is_one_line(last_words):
-    assert last_words == "train.py: error: run: File too large"
-
-
-def test_a_disk_full_of_checkpoints_keeps_no_half_one(last_words):
-    assert [path.name for path in Path("run").glob("*checkpoint*")] == []
-
-
-def test_a_disk_full_of_events_is_one_line(monkeypatch, capfd):
-    """TensorBoard writes them in a thread, from which Python's hook would print a traceback."""
-    hook = Mock()
-    monkeypatch.setattr(threading, "excepthook", hook)
-    with disk_for(400_000):  # more than a checkpoint, less than the events of 100 epochs
-        code = run_as_program(monkeypatch, "--epochs=100", "--batch-size=5000")
-    assert re.fullmatch("train.py: error: .*: File too large", code)
-    assert capfd.readouterr().err == ""
-    assert hook.mock_calls == []
+# TensorBoard writes events in a thread of its own, which prints a traceback of its own.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_disk_full_of_events_is_an_error_too():
+    """There is room for a checkpoint of 20 kB, but not for the events of 1,000 epochs."""
+    with disk_for(200_000), pytest.raises(SystemExit) as end:
+        quick_run("--epochs=1000", "--hidden=1", "--examples=100")
+    assert re.fullmatch("train.py: error: .*File too large", end.value.code)
     assert len(checkpoint()["history"]) > 1
 
 
-@pytest.mark.parametrize("log_dir", ["file/run", "file/runs/run"])
-def test_a_directory_below_a_file_is_one_line(log_dir):
+@pytest.mark.parametrize("flags", [
+    pytest.param(["--log-dir=file/runs/run"], id="a directory below a file"),
+    pytest.param([f"--log-dir={'long' * 100}"], id="a long name of the run"),
+    pytest.param([f"--data-dir={'long' * 100}"], id="a long name of the data set"),
+    pytest.param(["--data-dir=file"], id="a file in place of the data set"),
+    pytest.param(["--log-dir=link/run"], id="a dangling link"),
+    pytest.param(["--data-dir=gone"], id="no data set"),
+])
+def test_a_path_that_does_not_work_is_named_in_one_line(flags):
     Path("file").touch()
-    with pytest.raises(SystemExit, match="^train.py: error: file.*: Not a directory$"):
-        run("--epochs", 1, log_dir=log_dir)
-
-
-@pytest.mark.parametrize("program", [train, download], ids=["train.py", "download.py"])
-def test_a_name_that_is_too_long_is_one_line(program):
-    """Path.is_file() raises for it before Python 3.14, os.path.isfile() does not."""
-    with pytest.raises(SystemExit) as end:
-        program.main([f"--data-dir={'long' * 100}"])
-    assert re.fullmatch(r"\w+\.py: error: .*", end.value.code)
-
-
-def test_a_link_that_leads_nowhere_is_named():
     Path("link").symlink_to("gone")
-    with pytest.raises(SystemExit, match="^train.py: error: link is a link to gone, which is not "):
-        run("--epochs", 1, log_dir="link/run")
-
-
-def test_missing_data_are_one_line():
-    with pytest.raises(SystemExit, match="^train.py: error: Fashion-MNIST cannot be downloaded;"):
-        run("--data-dir=gone")
+    with pytest.raises(SystemExit) as end:
+        train.main(["--epochs=1", *flags])
+    path = flags[0].partition("=")[2].partition("/run")[0]
+    assert re.fullmatch(f"train.py: error: .*{path}.*", end.value.code), end.value.code
