@@ -1,8 +1,8 @@
 """Fashion-MNIST as tensors: the splits, the batches, the augmentation.
 
 The study trains one small network five times: with different initial weights, with and without
-augmentation, with and without dropout. The five commands are listed at the top of train.py. The lesson
-is data.py, model.py, init.py and train.py, to be read in this order.
+augmentation, with and without dropout. The five commands are listed at the top of train.py. The
+lesson is data.py, model.py, init.py and train.py, to be read in this order.
 
 All images fit into memory (55 MB), so a batch is made by indexing. PyTorch's usual DataLoader reads
 and transforms one image at a time, which takes several times as long as the training itself.
@@ -61,7 +61,7 @@ def to_images(content: bytes) -> Tensor:
 
 
 def to_labels(content: bytes) -> Tensor:
-    """Return the labels, int64 (N,), in a label file: 8 bytes of header, then one byte per label."""
+    """Return the labels, int64 (N,), in a label file: 8 bytes of header, then a byte per label."""
     writable = bytearray(content)
     return torch.frombuffer(writable, dtype=torch.uint8, offset=8).long()
 

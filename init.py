@@ -76,7 +76,7 @@ keep their size if fan_out * Var(weight) = 1. So Var(weight) should be 1 / fan_i
 and 1 / fan_out on the way back. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
 
 kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are as
-likely to be drawn, and flipping them turns s into -s. ReLU sets the negative sums to 0, so it halves
+likely to be drawn, and flipping turns s into -s. ReLU sets the negative sums to 0, so it halves
 the average square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the
 variance of the weights, from 1 / fan_in to 2 / fan_in. On the way back ReLU halves the average
 square as well, because a gradient passes only where the sum is positive. So between layers with

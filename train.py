@@ -123,7 +123,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. (--seed is below 100,000, so different epochs and --seeds get different sums.)
+            # stopped. (--seed is below 100,000, so each pair of --seed and epoch has its own sum.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
