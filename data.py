@@ -28,7 +28,7 @@ def load_splits(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return {split: (images, labels)}: images uint8 (N, 28, 28), labels int64 (N,) from 0 to 9.
 
-    train: 55,000 images to learn from, or only the first of them if examples is smaller.
+    train: 55,000 images to learn from, or the first `examples` of them if that is less.
     train_clean: the first 10,000 of train. They are used for measuring and never augmented, so
         the loss on them can be compared between runs with and without augmentation.
     val: 5,000 other images. When the loss on them stops falling, the learning rate is reduced.
@@ -140,14 +140,15 @@ def make_variants(images: Tensor) -> Tensor:
     padded = F.pad(both, (1, 1, 1, 1))  # one black pixel on each side: (N, 2, 30, 30)
     # A window of 28 x 28 pixels fits into 30 x 30 at 3 x 3 positions, and each of them is a shift.
     # (At y = 0, the window includes the black row at the top, so the image appears moved down.)
-    # unfold(dimension, size, step) cuts a dimension into windows. The dimension then counts the
-    # windows, and a new last dimension has the contents of each. unfold() copies no pixels.
-    windows = padded.unfold(2, 28, 1)  # (N, 2, 3 windows, 30 columns, 28 rows of the window)
+    # unfold(dimension, size, step) cuts a dimension into windows and appends a last dimension for
+    # what is inside a window: [a, b, c, d].unfold(0, 3, 1) is [[a, b, c], [b, c, d]]. So the first
+    # call appends a window's rows, the second its columns. No pixels are copied.
+    windows = padded.unfold(2, 28, 1)  # (N, 2, 3 windows, 30 columns, 28 rows)
     return windows.unfold(3, 28, 1)  # (N, 2, 3 windows, 3 windows, 28 rows, 28 columns)
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:
     """Return a random variant of each of these images: indices (B,) -> uint8 (B, 28, 28)."""
-    mirror = torch.randint(2, indices.shape, device=indices.device)  # one number for each image
-    y, x = torch.randint(3, (2, len(indices)), device=indices.device)  # likewise for y and x
+    mirror = torch.randint(2, indices.shape, device=indices.device)  # 0 or 1 for each image
+    y, x = torch.randint(3, (2, len(indices)), device=indices.device)  # 0, 1 or 2 for each
     return variants[indices, mirror, y, x]  # entry k is variants[indices[k], mirror[k], y[k], x[k]]

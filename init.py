@@ -20,7 +20,7 @@ Symmetry
 Hidden units with the same incoming weights and bias compute the same number. If their outgoing
 weights are the same as well, they also get the same gradients, so they remain identical to each
 other. A layer of 100 such units can do no more than a single unit. This happens if all weights
-start at the same constant. Random weights make the units different from the start. (The constant 0
+start at the same value. Random weights make the units different from the start. (The constant 0
 is the worst of all: with it, no weight changes at all. See zero().)
 
 
@@ -31,32 +31,37 @@ Before the ReLU, a hidden unit computes a sum over its inputs:
     sum = weight_1 * input_1 + ... + weight_n * input_n        with n = fan_in
 
 (Biases are omitted here; in three of the four modes they start at 0.) In training, each weight
-moves in proportion to its gradient. By the chain rule it is a product:
+moves in proportion to its gradient. By the chain rule, this gradient is a product:
 
     dloss/dweight_1 = input_1 * dloss/dsum
 
 The inputs are computed from the first layer to the last, and from layer to layer they can become
 smaller and smaller. The gradients dloss/dsum are computed from the last layer back to the first,
-and they can become smaller and smaller on this way back. If one of the two vanishes, the weight
+and they can become smaller and smaller on the way back. If one of the two vanishes, the weight
 does not move. If they grow from layer to layer instead, the steps become far too large. Either way
 the network does not learn. Whether this happens depends on the variance of the weights.
 
 The weights are drawn at random with mean 0, independently of each other and of the inputs. Imagine
-that they are drawn many times. E[...] is the average over all draws and all images; E[input^2] is
-a single number for a layer, the average of its squared inputs. Three rules of probability lead to
-the variance of the sum:
+that they are drawn many times. E[...] is the average over all draws, all images and all inputs of
+the layer, so E[input^2] is a single number for a layer. Three rules of probability lead to the
+variance of the sum:
 
 1. The average of a product of independent random numbers is the product of their averages. So a
    product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
-2. The variance of random numbers with average 0 is the average of their squares. With rule 1,
+2. The variance of random numbers with average 0 is the average of their squares. With rule 1 for
+   the squares, which are independent, too,
 
        Var(weight * input) = E[weight^2 * input^2]
                            = E[weight^2] * E[input^2] = Var(weight) * E[input^2]
 
-3. The variances of uncorrelated random numbers add up. The products are uncorrelated even if their
-   inputs are correlated, because the average of one product times another is again 0:
-   E[weight_1 * weight_2 * input_1 * input_2] = E[weight_1] * E[weight_2] * E[input_1 * input_2].
-   There are fan_in products, so
+3. The variances of uncorrelated random numbers add up. Random numbers with average 0 are
+   uncorrelated if the average of their product is 0. For weight_1 * input_1 and weight_2 * input_2
+   it is, even if the inputs are correlated with each other:
+
+       E[weight_1 * input_1 * weight_2 * input_2]
+           = E[weight_1] * E[weight_2] * E[input_1 * input_2] = 0 * 0 * E[...] = 0
+
+   So the fan_in variances add up:
 
        Var(sum) = fan_in * Var(weight) * E[input^2]
 
@@ -72,8 +77,9 @@ fan_out units that the input feeds. If w_j is the weight from this input to unit
     dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
 
 By the same three rules, with gradients in place of inputs and fan_out in place of fan_in, gradients
-keep their size if fan_out * Var(weight) = 1. So Var(weight) should be 1 / fan_in on the way forward
-and 1 / fan_out on the way back. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
+keep their size if fan_out * Var(weight) = 1. (This treats them as independent of the weights.) So
+Var(weight) should be 1 / fan_in on the way forward and 1 / fan_out on the way back. xavier
+compromises: Var(weight) = 2 / (fan_in + fan_out).
 
 kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are as
 likely to be drawn, and flipping turns s into -s. ReLU sets the negative sums to 0, so it halves
@@ -86,13 +92,13 @@ To summarise: from each hidden layer to the next, E[input^2] is multiplied by
 fan_in * Var(weight) / 2. Between layers with the same number of units, fan_in = fan_out, this is
 
     kaiming   1      since Var(weight) = 2 / fan_in: the size stays the same
-    xavier    1/2    since Var(weight) = 1 / fan_in: after 20 layers, a millionth is left
-    default   1/6    since Var(weight) = 1 / (3 fan_in): even less is left
+    xavier    1/2    since Var(weight) = 1 / fan_in: after 20 layers, a millionth of it is left
+    default   1/6    since Var(weight) = 1 / (3 fan_in): even less of it is left
 
-Only default has random biases, which the formulas omit. Each layer adds new ones, so the
-activations do not vanish, but after a few layers almost all of them comes from the biases. These
-are the same for every image. So the output is almost the same for every image, too, and the network
-does not learn to tell images apart.
+Only default has random biases, which the formulas omit. Each layer's biases keep its activations
+from vanishing. But after a few layers, the activations come almost entirely from the biases, and
+the biases are the same for every image. So the output is almost the same for every image, too, and
+the network does not learn to tell images apart.
 
 In the five runs of the study, with one hidden layer, the size of the initial weights makes little
 difference. The README shows what happens with 20 hidden layers.

@@ -23,8 +23,8 @@ class MLP(nn.Module):
     others. A unit alone can hardly identify an image; it has to respond to something that many
     images share, and new images are likely to share it, too.
 
-    What it costs. From each image, only part of the network learns, so the loss on the training
-    images falls more slowly. It usually ends higher, too: the weights have to work with any set of
+    What it costs. Each image trains only part of the network, so the loss on the training images
+    falls more slowly. It usually ends higher, too: the weights have to work with any set of
     units, and such weights are not optimal when all units are active.
 
     What shows it, in TensorBoard. Compared with the same run without dropout, "loss/train" is much

@@ -4,7 +4,7 @@ The study compares five runs of 20 epochs. After each command: its accuracy on t
 images, then its accuracy when half of them are flipped left to right (means of ten seeds). A run
 takes about 15 seconds on one core.
 
-    python train.py                                            # 0.88  0.76  PyTorch's weights
+    python train.py                                            # 0.88  0.76  vanilla PyTorch
     python train.py --init zero                                # 0.10  0.10  it only guesses
     python train.py --init xavier                              # 0.88  0.76
     python train.py --init xavier --augment                    # 0.87  0.87
@@ -58,7 +58,7 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
         optimizer.step()  # parameter -= learning_rate * parameter.grad
         # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
         # detach() drops the recorded computation, which only backward() needs. (item() would do so,
-        # too, but it makes Python wait for the GPU.)
+        # too. But a GPU works in the background, and item() waits for it.)
         total_loss += loss.detach() * len(labels)
         n += len(labels)
     return float(total_loss) / n
@@ -99,11 +99,9 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     path = args.log_dir / "checkpoint.pt"
     settings = settings_of(args)  # the flags that define the experiment
-    # An older checkpoint may lack a newer flag. Then the flag's default is assumed.
-    defaults = settings_of(make_parser().parse_args([]))
-    history = []
+    history = []  # the metrics of each epoch
     if args.resume and path.exists():
-        history = load_checkpoint(path, parts, settings, defaults)
+        history = load_checkpoint(path, parts, settings, default_settings())
     if len(history) >= args.epochs:
         print(f"{args.log_dir}: already finished, {len(history)} epochs; "
               "delete the directory to train again")
@@ -114,8 +112,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     with SummaryWriter(args.log_dir) as writer:
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
-            # Networks use up different amounts of random numbers for their weights. Seeded again,
-            # all runs with this --seed log the same images (or variants of them, with --augment).
+            # TensorBoard will show 64 training images. Seeding again makes them the same ones for
+            # every --init (and, with --augment, variants of the same ones).
             torch.manual_seed(args.seed)
             inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
             log_start(writer, model, inputs)
@@ -123,7 +121,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. (--seed is below 100,000, so each pair of --seed and epoch has its own sum.)
+            # stopped. (--seed is below 100,000, so two different epochs never share a sum.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
@@ -135,13 +133,13 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
                 metrics[f"accuracy/{split}"] = accuracy
             # Overfitting: how much worse the network does on new images than on training images.
             metrics["loss/gap"] = metrics["loss/val"] - metrics["loss/train_clean"]
-            metrics["learning_rate"] = optimizer.param_groups[0]["lr"]  # before step() may lower it
+            metrics["learning_rate"] = optimizer.param_groups[0]["lr"]
             scheduler.step(metrics["loss/val"])  # loss/test must not influence training
             check_losses(metrics, epoch, args)
             history.append(metrics)
             log_epoch(writer, model, metrics, epoch)
             if epoch == args.epochs:
-                log_end(writer, model, splits, settings, defaults, epoch)
+                log_end(writer, model, splits, settings, default_settings(), epoch)
             writer.flush()  # before saving, so that every saved epoch is in TensorBoard
             save_checkpoint(path, parts, settings, history)
             print_epoch(metrics, epoch, time.perf_counter() - start)
@@ -231,7 +229,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if not 0 <= args.seed < 100_000:
         parser.error("--seed must be at least 0 and below 100000")
     try:
-        torch.ones(1, device=args.device).item()
+        torch.ones(1, device=args.device).item()  # try it
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         parser.error(f"--device {args.device} does not work here; try cpu, cuda, cuda:1 or mps "
@@ -256,9 +254,14 @@ def settings_of(args: argparse.Namespace) -> dict:
     return {flag: value for flag, value in vars(args).items() if flag not in others}
 
 
+def default_settings() -> dict:
+    """Return the settings of a command without flags."""
+    return settings_of(make_parser().parse_args([]))
+
+
 def directory_name(args: argparse.Namespace) -> str:
     """Return the initialisation and the non-default settings except epochs: e.g. xavier-lr0.5."""
-    defaults = settings_of(make_parser().parse_args([]))
+    defaults = default_settings()
     words = ["vanilla" if args.init == "default" else args.init]  # the study's name for it
     for flag, value in settings_of(args).items():
         if flag in ("init", "epochs") or value == defaults[flag]:

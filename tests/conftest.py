@@ -18,6 +18,8 @@ from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads of numpy would disturb each other
+
 import pytest
 import torch
 from PIL import Image
@@ -90,6 +92,7 @@ def data_dir(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("data_set")
     for name, content in CONTENTS.items():
         (directory / name).write_bytes(content)
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "DEFAULT_DATA_DIR", directory)
         patch.setattr(data, "VAL_SIZE", VAL_SIZE)
@@ -158,7 +161,7 @@ def plain_run(data_dir, tmp_path_factory) -> SimpleNamespace:
 
 
 def dictate_losses(monkeypatch, **losses: list[float]) -> None:
-    """Let quick_run() learn nothing and measure the losses that are given for a split, one an epoch.
+    """Let quick_run() learn nothing and measure the given losses of a split, one in each epoch.
 
     dictate_losses(monkeypatch, val=[1, 2, 2]). Losses that are not given fall: 1, 1/2, 1/3, ...
     A second run continues in the lists where the first one stopped.
