@@ -37,26 +37,26 @@ moves in proportion to its gradient. By the chain rule, this gradient is a produ
 
 The inputs are computed from the first layer to the last, and from layer to layer they can become
 smaller and smaller. The gradients dloss/dsum are computed from the last layer back to the first,
-and they can become smaller and smaller on the way back. If one of the two vanishes, the weight
-does not move. If they grow from layer to layer instead, the steps become far too large. Either way
-the network does not learn. Whether this happens depends on the variance of the weights.
+and they can become smaller and smaller on the way back. If the input or dloss/dsum vanishes, the
+weight does not move. If they grow from layer to layer instead, the steps become far too large.
+Either way the network does not learn. Whether this happens depends on the variance of the weights.
 
-The weights are drawn at random with mean 0, independently of each other and of the inputs. Imagine
-that they are drawn many times. E[...] is the average over all draws, all images and all inputs of
-the layer, so E[input^2] is a single number for a layer. Three rules of probability lead to the
-variance of the sum:
+The weights are drawn at random with mean 0, independently of each other and of the inputs. Let
+E[...] be the average over many such draws and over the images. To keep it simple, suppose that
+E[input^2] is the same for all inputs of a layer. Three rules of probability lead to the variance of
+the sum:
 
 1. The average of a product of independent random numbers is the product of their averages. So a
    product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
-2. The variance of random numbers with average 0 is the average of their squares. With rule 1 for
-   the squares, which are independent, too,
+2. The variance of random numbers with average 0 is the average of their squares. The squares are
+   independent, too, so by rule 1:
 
        Var(weight * input) = E[weight^2 * input^2]
                            = E[weight^2] * E[input^2] = Var(weight) * E[input^2]
 
 3. The variances of uncorrelated random numbers add up. Random numbers with average 0 are
-   uncorrelated if the average of their product is 0. For weight_1 * input_1 and weight_2 * input_2
-   it is, even if the inputs are correlated with each other:
+   uncorrelated if the average of their product is 0. This holds for weight_1 * input_1 and
+   weight_2 * input_2, even if the two inputs are correlated:
 
        E[weight_1 * input_1 * weight_2 * input_2]
            = E[weight_1] * E[weight_2] * E[input_1 * input_2] = 0 * 0 * E[...] = 0
@@ -77,26 +77,27 @@ fan_out units that the input feeds. If w_j is the weight from this input to unit
     dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
 
 By the same three rules, with gradients in place of inputs and fan_out in place of fan_in, gradients
-keep their size if fan_out * Var(weight) = 1. (This treats them as independent of the weights.) So
+keep their size if fan_out * Var(weight) = 1. (This assumes that gradients are
+independent of the weights, which is only roughly true.) So
 Var(weight) should be 1 / fan_in on the way forward and 1 / fan_out on the way back. xavier
 compromises: Var(weight) = 2 / (fan_in + fan_out).
 
-kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are as
-likely to be drawn, and flipping turns s into -s. ReLU sets the negative sums to 0, so it halves
-the average square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the
+kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are
+just as likely to be drawn, and flipping turns s into -s. ReLU sets the negative sums to 0, so it
+halves the average square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the
 variance of the weights, from 1 / fan_in to 2 / fan_in. On the way back ReLU halves the average
 square as well, because a gradient passes only where the sum is positive. So between layers with
 fan_in = fan_out, kaiming also keeps the size of the gradients.
 
-To summarise: from each hidden layer to the next, E[input^2] is multiplied by
-fan_in * Var(weight) / 2. Between layers with the same number of units, fan_in = fan_out, this is
+To summarise: with ReLU, E[input^2] is multiplied by fan_in * Var(weight) / 2 from each hidden layer
+to the next. Between layers with the same number of units, fan_in = fan_out, this is
 
     kaiming   1      since Var(weight) = 2 / fan_in: the size stays the same
     xavier    1/2    since Var(weight) = 1 / fan_in: after 20 layers, a millionth of it is left
     default   1/6    since Var(weight) = 1 / (3 fan_in): even less of it is left
 
-Only default has random biases, which the formulas omit. Each layer's biases keep its activations
-from vanishing. But after a few layers, the activations come almost entirely from the biases, and
+Only default has random biases, which the formulas omit. They keep the activations of default from
+vanishing. But after a few layers, the activations come almost entirely from the biases, and
 the biases are the same for every image. So the output is almost the same for every image, too, and
 the network does not learn to tell images apart.
 

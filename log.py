@@ -106,8 +106,9 @@ def log_hparams(writer: SummaryWriter, settings: dict, defaults: dict, epoch: in
     """Log the run's line in the page HPARAMS: what the study compares, and non-default settings."""
     compared = {"init": settings["init"], "augment": "yes" if settings["augment"] else "no",
                 "dropout": settings["dropout"]}
+    # No epochs: the page would keep showing the first number if the run is made longer.
     others = {flag: value for flag, value in settings.items()
-              if flag not in compared and value != defaults[flag]}
+              if flag not in compared and flag != "epochs" and value != defaults[flag]}
     # SummaryWriter.add_hparams() would create a second run for this. The first of the summaries is
     # left out: with it, the page would have the columns of one run, without it, those of all runs.
     _, *line = hparams(compared | others, {})

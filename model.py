@@ -19,7 +19,7 @@ class MLP(nn.Module):
 
     Why it reduces overfitting. A group of units can memorise an image: each of them responds to a
     detail, and together the details identify this image. With dropout 0.5, a group of four units is
-    complete only once in 16 times, so this hardly works. Each unit has to be useful without the
+    complete only one time in 16, so this hardly works. Each unit has to be useful without the
     others. A unit alone can hardly identify an image; it has to respond to something that many
     images share, and new images are likely to share it, too.
 
@@ -36,7 +36,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [28 * 28] + [units] * depth
         # One linear layer from each size to the next: 784 -> units, units -> units, ...
-        # (A ModuleList, because PyTorch does not look for parameters in a plain list.)
+        # (A ModuleList, because the optimizer would not get the parameters of a plain list.)
         self.hidden = nn.ModuleList(
             nn.Linear(fan_in, fan_out) for fan_in, fan_out in zip(sizes, sizes[1:]))
         self.dropout = nn.Dropout(dropout)

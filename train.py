@@ -1,8 +1,8 @@
 """Train one network on Fashion-MNIST and log the run to TensorBoard.
 
 The study compares five runs of 20 epochs. After each command: its accuracy on the 10,000 test
-images, then its accuracy when half of them are flipped left to right (means of ten seeds). A run
-takes about 15 seconds on one core.
+images, then its accuracy when half of them are flipped left to right (averaged over ten seeds). A
+run takes about 15 seconds on one core.
 
     python train.py                                            # 0.88  0.76  vanilla PyTorch
     python train.py --init zero                                # 0.10  0.10  it only guesses
@@ -54,11 +54,13 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
     for images, labels in batches:
         optimizer.zero_grad()  # else backward() would add to the previous batch's gradients
         loss = criterion(model(images), labels)
-        loss.backward()  # computes the gradient of the loss for each parameter: parameter.grad
+        # Computes the gradient of the loss for each parameter, parameter.grad, from the operations
+        # that PyTorch has recorded.
+        loss.backward()
         optimizer.step()  # parameter -= learning_rate * parameter.grad
         # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
-        # detach() drops the recorded computation, which only backward() needs. (item() would do so,
-        # too. But a GPU works in the background, and item() waits for it.)
+        # detach() drops the recorded operations. (item() would do so, too, but a GPU works in the
+        # background, and item() would make Python wait for it after every batch.)
         total_loss += loss.detach() * len(labels)
         n += len(labels)
     return float(total_loss) / n
@@ -91,17 +93,16 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     criterion = nn.CrossEntropyLoss()  # contains the softmax
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the learning rate
-    # is divided by 10 after --patience + 1 epochs in a row without a new minimum of loss/val.
+    # is divided by 10 after 3 epochs in a row (--patience + 1) without a new minimum of loss/val.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
     # Continue from the checkpoint if --resume is given and there is one.
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     path = args.log_dir / "checkpoint.pt"
-    settings = settings_of(args)  # the flags that define the experiment
     history = []  # the metrics of each epoch
     if args.resume and path.exists():
-        history = load_checkpoint(path, parts, settings, default_settings())
+        history = resume(args, path, parts)
     if len(history) >= args.epochs:
         print(f"{args.log_dir}: already finished, {len(history)} epochs; "
               "delete the directory to train again")
@@ -110,10 +111,11 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     splits = load_splits(args.data_dir, args.device, args.examples)
     variants = make_variants(splits["train"][0]) if args.augment else None
     with SummaryWriter(args.log_dir) as writer:
+        settings = settings_of(args)  # the flags that define the experiment
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
-            # TensorBoard will show 64 training images. Seeding again makes them the same ones for
-            # every --init (and, with --augment, variants of the same ones).
+            # TensorBoard will show 64 training images, the same ones in all runs with this seed. By
+            # now, each --init has drawn a different number of random numbers. So seed again.
             torch.manual_seed(args.seed)
             inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
             log_start(writer, model, inputs)
@@ -121,7 +123,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. (--seed is below 100,000, so two different epochs never share a sum.)
+            # stopped.
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
@@ -146,7 +148,15 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     return history
 
 
-# The lesson ends here. The rest is plumbing: what is printed, and the flags.
+# The lesson ends here. The rest is plumbing: resuming, printing, and the flags.
+
+
+def resume(args: argparse.Namespace, path: Path, parts: dict) -> list[dict[str, float]]:
+    """Load the checkpoint into the parts; return the metrics of each epoch so far.
+
+    A flag that the checkpoint lacks, because it was added to this program later, had its default.
+    """
+    return load_checkpoint(path, parts, settings_of(args), default_settings())
 
 
 def check_losses(metrics: dict[str, float], epoch: int, args: argparse.Namespace) -> None:
@@ -182,7 +192,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Train one network.", allow_abbrev=False,
         usage=argparse.SUPPRESS,  # so that an error is one line, without the usage
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument_group("what the study compares").add_argument  # a short name
+    add = parser.add_argument_group("what the study compares").add_argument
     add("--init", choices=MODES, default="default", help="weight initialisation")
     add("--augment", action="store_true", help="flip and shift the training images at random")
     add("--dropout", type=float, default=0.0, metavar="P",
@@ -204,7 +214,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="cpu, cuda, cuda:1 or mps (their random numbers differ)")
     add("--data-dir", type=Path, default=DEFAULT_DATA_DIR, metavar="DIR",
         help="directory of the data set")
-    # SUPPRESS: args has no log_dir if the flag is not given. parse_args() then names the directory.
+    # With SUPPRESS, args has no log_dir if the flag is not given. See "log_dir" in parse_args().
     add("--log-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
         help="directory of the run (default: named after the flags, e.g. runs/xavier-augment)")
     add("--resume", action="store_true", help="continue from the checkpoint, if there is one")
@@ -226,7 +236,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--lr must be above 0 and at most 1e9")
     if args.patience < 0:
         parser.error("--patience must be at least 0")
-    if not 0 <= args.seed < 100_000:
+    if not 0 <= args.seed < 100_000:  # else two epochs could have the same seed, see train()
         parser.error("--seed must be at least 0 and below 100000")
     try:
         torch.ones(1, device=args.device).item()  # try it
@@ -236,7 +246,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                      f"({reason})")
     if "log_dir" not in args:
         args.log_dir = Path("runs", directory_name(args))
-    args.log_dir = Path(os.path.expanduser(args.log_dir))  # shells leave --log-dir=~/x as it is
+    args.log_dir = Path(os.path.expanduser(args.log_dir))  # the shell does not expand --log-dir=~/x
     if os.path.isfile(args.log_dir):
         parser.error(f"--log-dir {args.log_dir} is a file and must be a directory")
     if os.path.exists(args.log_dir / "checkpoint.pt") and not args.resume:
