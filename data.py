@@ -131,23 +131,29 @@ def make_variants(images: Tensor) -> Tensor:
 
     images: uint8 (N, 28, 28).
 
-    variants[i, mirror, y, x] is image i, flipped left to right if mirror is 1, and shifted by at
-    most one pixel: down, not or up for y = 0, 1, 2 (for the reason, see below), and right, not or
-    left for x = 0, 1, 2. All of these are still garments. (Not every augmentation suits every data
-    set: a flipped 7 is not a 7.)
+    variants[i, mirror, y, x] is image i, flipped left to right if mirror is 1, and shifted by a
+    pixel or not at all:
+
+        y = 0: down     y = 1: not at all    y = 2: up
+        x = 0: right    x = 1: not at all    x = 2: left
+
+    All of these are still garments. (Not every augmentation suits every data set: a flipped 7 is
+    not a 7.)
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
     padded = F.pad(both, (1, 1, 1, 1))  # one black pixel on each side: (N, 2, 30, 30)
     # A window of 28 x 28 pixels fits into 30 x 30 at 3 x 3 positions, and each of them is a shift.
     # (At y = 0, the window includes the black row at the top, so the image appears moved down.)
-    # unfold(dimension, size, step) finds all windows along one dimension, without copying pixels.
-    # First dimension 2: the 30 rows become 3 positions, and the 28 rows in each window move to the
-    # end, (N, 2, 3, 30, 28). Then the 30 columns do the same: (N, 2, 3, 3, 28, 28).
+    # unfold(dimension, size, step) takes all windows along one dimension, without copying pixels.
+    # That dimension becomes the window's position, and a new last dimension has what is inside:
+    #     padded                       (N, 2, 30 rows, 30 columns)
+    #     after .unfold(2, 28, 1)      (N, 2, 3 positions, 30 columns, 28 rows)
+    #     after .unfold(3, 28, 1)      (N, 2, 3 positions, 3 positions, 28 rows, 28 columns)
     return padded.unfold(2, 28, 1).unfold(3, 28, 1)
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:
     """Return a random variant of each of these images: indices (B,) -> uint8 (B, 28, 28)."""
     mirror = torch.randint(2, indices.shape, device=indices.device)  # 0 or 1 for each image
-    y, x = torch.randint(3, (2, len(indices)), device=indices.device)  # two rows: one y, one x each
+    y, x = torch.randint(3, (2, len(indices)), device=indices.device)  # a row of ys and one of xs
     return variants[indices, mirror, y, x]  # entry k is variants[indices[k], mirror[k], y[k], x[k]]

@@ -46,15 +46,15 @@ E[...] be the average over many such draws and over the images. To keep it simpl
 E[input^2] is the same for all inputs of a layer. Three rules of probability lead to the variance of
 the sum:
 
-1. The average of a product of independent random numbers is the product of their averages. So a
+1. The average of a product of independent random variables is the product of their averages. So a
    product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
-2. The variance of random numbers with average 0 is the average of their squares. The squares are
+2. The variance of random variables with average 0 is the average of their squares. The squares are
    independent, too, so by rule 1:
 
        Var(weight * input) = E[weight^2 * input^2]
                            = E[weight^2] * E[input^2] = Var(weight) * E[input^2]
 
-3. The variances of uncorrelated random numbers add up. Random numbers with average 0 are
+3. The variances of uncorrelated random variables add up. Random variables with average 0 are
    uncorrelated if the average of their product is 0. This holds for weight_1 * input_1 and
    weight_2 * input_2, even if the two inputs are correlated:
 
@@ -93,12 +93,12 @@ To summarise: with ReLU, E[input^2] is multiplied by fan_in * Var(weight) / 2 fr
 to the next. Between layers with the same number of units, fan_in = fan_out, this is
 
     kaiming   1      since Var(weight) = 2 / fan_in: the size stays the same
-    xavier    1/2    since Var(weight) = 1 / fan_in: after 20 layers, a millionth of it is left
-    default   1/6    since Var(weight) = 1 / (3 fan_in): even less of it is left
+    xavier    1/2    since Var(weight) = 1 / fan_in: after 20 layers, E[input^2] is a millionth
+    default   1/6    since Var(weight) = 1 / (3 fan_in): even less, but for the biases
 
-Only default has random biases, which the formulas omit. They keep the activations of default from
-vanishing. But after a few layers, the activations come almost entirely from the biases, and
-the biases are the same for every image. So the output is almost the same for every image, too, and
+Only default has random biases, which the formulas omit. In default, the part of the activations
+that comes from the image vanishes after a few layers, and the part that comes from the biases
+remains. It is the same for every image. So the output is almost the same for every image, too, and
 the network does not learn to tell images apart.
 
 In the five runs of the study, with one hidden layer, the size of the initial weights makes little

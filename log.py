@@ -1,6 +1,21 @@
 """What a run logs to TensorBoard. Plumbing: not needed to follow the lesson.
 
 Steps are epochs; step 0 is before training.
+
+| tag                                 | what it shows                                              |
+|-------------------------------------|------------------------------------------------------------|
+| loss/train                          | mean over the epoch, as the optimizer saw it               |
+| loss/..., accuracy/... of           | measured after the epoch, without augmentation and dropout |
+|   train_clean, val, test, mirrored  |                                                            |
+| loss/gap                            | loss/val minus loss/train_clean                            |
+| learning_rate                       | the one of the epoch; it falls when loss/val stalls        |
+| gradient_norm/..., gradients/...    | gradients of the epoch's last batch                        |
+| weights/...                         | weights at step 0 and after each epoch                     |
+| inputs                              | 64 training images as the network sees them                |
+| filters                             | the weights of 36 hidden units                             |
+| mistakes                            | the 12 test images it gets wrong most confidently          |
+| confusion_matrix/test, .../mirrored | which class is taken for which                             |
+| settings                            | flags, machine and versions of each start                  |
 """
 
 import platform

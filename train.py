@@ -59,8 +59,8 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
         loss.backward()
         optimizer.step()  # parameter -= learning_rate * parameter.grad
         # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
-        # detach() drops the recorded operations. (item() would do so, too, but a GPU works in the
-        # background, and item() would make Python wait for it after every batch.)
+        # detach() drops the recorded operations, which would otherwise be kept for every batch.
+        # (item() would do so, too, but it makes Python wait for a GPU.)
         total_loss += loss.detach() * len(labels)
         n += len(labels)
     return float(total_loss) / n
@@ -114,8 +114,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         settings = settings_of(args)  # the flags that define the experiment
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
-            # TensorBoard will show 64 training images, the same ones in all runs with this seed. By
-            # now, each --init has drawn a different number of random numbers. So seed again.
+            # TensorBoard will show 64 training images, the same ones in all runs with this seed. So
+            # seed again: by now, some --init have used up more random numbers than others.
             torch.manual_seed(args.seed)
             inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
             log_start(writer, model, inputs)
@@ -154,7 +154,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
 def resume(args: argparse.Namespace, path: Path, parts: dict) -> list[dict[str, float]]:
     """Load the checkpoint into the parts; return the metrics of each epoch so far.
 
-    A flag that the checkpoint lacks, because it was added to this program later, had its default.
+    If the checkpoint is older than a flag and lacks it, the flag's default is assumed.
     """
     return load_checkpoint(path, parts, settings_of(args), default_settings())
 
@@ -236,7 +236,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--lr must be above 0 and at most 1e9")
     if args.patience < 0:
         parser.error("--patience must be at least 0")
-    if not 0 <= args.seed < 100_000:  # else two epochs could have the same seed, see train()
+    if not 0 <= args.seed < 100_000:  # or epochs of different runs could have the same seed
         parser.error("--seed must be at least 0 and below 100000")
     try:
         torch.ones(1, device=args.device).item()  # try it
