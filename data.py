@@ -101,10 +101,10 @@ def shuffled_batches(
     """
     for indices in torch.randperm(len(images), device=images.device).split(batch_size):
         if variants is None:
-            batch_images = images[indices]
+            batch_images = images.index_select(0, indices)  # images[indices], but much faster
         else:
             batch_images = draw_variants(variants, indices)
-        yield batch_images / 255, labels[indices]
+        yield batch_images / 255, labels.index_select(0, indices)
 
 
 # The augmentation: each training image is flipped and shifted at random. There are 18 variants.
@@ -112,7 +112,7 @@ def shuffled_batches(
 # Why it reduces overfitting. A network overfits when it memorises its training images: it learns
 # details that only these images happen to have, and that does not help with new ones. Without
 # augmentation, the network sees each image 20 times in 20 epochs, always the same. With it, one of
-# the image's 18 variants is drawn in every epoch, so each of them comes up about once. Memorising
+# the image's 18 variants is drawn in every epoch, so each variant comes up about once. Memorising
 # all of them is much harder, so the network has to rely more on what they have in common, and new
 # images are more likely to share that.
 #
@@ -147,7 +147,7 @@ def make_variants(images: Tensor) -> Tensor:
     # unfold(dimension, size, step) takes all windows along one dimension, without copying pixels.
     # That dimension becomes the window's position, and a new last dimension has what is inside:
     #     padded                       (N, 2, 30 rows, 30 columns)
-    #     after .unfold(2, 28, 1)      (N, 2, 3 positions, 30 columns, 28 rows)
+    #     after .unfold(2, 28, 1)      (N, 2, 3 positions, 30 columns, 28 rows), rows last for now
     #     after .unfold(3, 28, 1)      (N, 2, 3 positions, 3 positions, 28 rows, 28 columns)
     return padded.unfold(2, 28, 1).unfold(3, 28, 1)
 

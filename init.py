@@ -48,8 +48,8 @@ the sum:
 
 1. The average of a product of independent random variables is the product of their averages. So a
    product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
-2. The variance of random variables with average 0 is the average of their squares. The squares are
-   independent, too, so by rule 1:
+2. The variance of random variables with average 0 is the average of their squares. As weight^2 and
+   input^2 are independent, too, rule 1 gives
 
        Var(weight * input) = E[weight^2 * input^2]
                            = E[weight^2] * E[input^2] = Var(weight) * E[input^2]
@@ -94,12 +94,12 @@ to the next. Between layers with the same number of units, fan_in = fan_out, thi
 
     kaiming   1      since Var(weight) = 2 / fan_in: the size stays the same
     xavier    1/2    since Var(weight) = 1 / fan_in: after 20 layers, E[input^2] is a millionth
-    default   1/6    since Var(weight) = 1 / (3 fan_in): even less, but for the biases
+    default   1/6    since Var(weight) = a^2 / 3 with a = 1 / sqrt(fan_in): even less
 
-Only default has random biases, which the formulas omit. In default, the part of the activations
-that comes from the image vanishes after a few layers, and the part that comes from the biases
-remains. It is the same for every image. So the output is almost the same for every image, too, and
-the network does not learn to tell images apart.
+That is without biases. But default has random biases, and every layer adds new ones. So after a few
+layers, the part of the activations that comes from the image has vanished, and the part that comes
+from the biases remains. It is the same for every image. So the output is almost the same for every
+image, too, and the network does not learn to tell images apart.
 
 In the five runs of the study, with one hidden layer, the size of the initial weights makes little
 difference. The README shows what happens with 20 hidden layers.

@@ -236,7 +236,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--lr must be above 0 and at most 1e9")
     if args.patience < 0:
         parser.error("--patience must be at least 0")
-    if not 0 <= args.seed < 100_000:  # or epochs of different runs could have the same seed
+    if not 0 <= args.seed < 100_000:  # so that train() has another seed in each epoch
         parser.error("--seed must be at least 0 and below 100000")
     try:
         torch.ones(1, device=args.device).item()  # try it

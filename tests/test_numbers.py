@@ -1,27 +1,34 @@
-"""The lesson, on the real data, with seed 0. Marked slow: it takes minutes."""
+"""The lesson on the real data, with seed 0: the README's numbers. Marked slow: it takes minutes."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from conftest import EXPERIMENTS, ROOT, checkpoint
+from checkpoint import read_checkpoint
+from conftest import EXPERIMENTS, ROOT
+from test_readme import table
 
 pytestmark = pytest.mark.slow
 
-STUDY = {  # its training losses after 20 epochs
-    "vanilla": 0.2477,
-    "zero": 2.3027,
-    "xavier": 0.2433,
-    "xavier-augment": 0.3319,
-    "xavier-augment-dropout": 0.5413,
-}
+
+def train_py(*flags, log_dir: Path) -> dict[str, float]:
+    """Run train.py in a process of its own; return the metrics after the last epoch."""
+    command = [sys.executable, ROOT / "train.py", *flags, "--log-dir", log_dir]
+    subprocess.run(command, check=True, timeout=900)
+    return last_metrics(log_dir)
+
+
+def last_metrics(log_dir: Path) -> dict[str, float]:
+    """Return the metrics of a run after its last epoch."""
+    return read_checkpoint(log_dir / "checkpoint.pt")["history"][-1]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Return the directory of the five runs, made by experiments.sh on the real data."""
+def runs(tmp_path_factory) -> Path:
+    """The directory of the five runs, made by experiments.sh on the real data."""
     directory = tmp_path_factory.mktemp("runs")
     environment = os.environ | {"RUNS": str(directory), "PYTHON": sys.executable}
     subprocess.run([ROOT / "experiments.sh"], env=environment, check=True, timeout=1800)
@@ -29,73 +36,69 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(runs) -> dict[str, dict[str, float]]:
-    """Return the metrics of each run after its last epoch."""
-    return {name: checkpoint(runs / name)["history"][-1] for name in EXPERIMENTS}
+def five(runs) -> dict[str, dict[str, float]]:
+    """The metrics of each of the five runs after 20 epochs."""
+    return {name: last_metrics(runs / name) for name in EXPERIMENTS}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_run_has_20_epochs(runs, name):
-    assert len(checkpoint(runs / name)["history"]) == 20
+def test_a_run_is_near_the_means_in_the_readme(name, five):
+    tags = ["loss/train", "loss/train_clean", "loss/val", "loss/test", "loss/gap",
+            "accuracy/test", "accuracy/mirrored"]
+    means = [float(cell) for cell in table("| run | train | clean |")[name][1:]]
+    for tag, mean in zip(tags, means, strict=True):
+        # Single seeds differed from these means by up to 0.04 in the loss, 0.015 in the accuracy.
+        tolerance = 0.05 if tag.startswith("loss") else 0.02
+        assert five[name][tag] == pytest.approx(mean, abs=tolerance), tag
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_run_leaves_one_event_file_of_under_5_megabytes(runs, name):
-    sizes = [path.stat().st_size for path in (runs / name).glob("events*")]
-    assert len(sizes) == 1
-    assert sizes[0] < 5_000_000
+def test_the_training_losses_are_near_those_of_the_study(five):
+    for name, cells in table("| run | study: train loss |").items():
+        assert five[name]["loss/train"] == pytest.approx(float(cells[1]), abs=0.05), name
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_training_loss_is_near_the_published_one(results, name):
-    # Seeds differ by 0.015; the study's number and our mean of ten seeds by up to 0.03.
-    assert results[name]["loss/train"] == pytest.approx(STUDY[name], abs=0.05)
-
-
-@pytest.mark.parametrize("tag", ["accuracy/test", "accuracy/mirrored"])
-def test_zero_only_guesses(results, tag):
-    assert results["zero"][tag] == 0.1
-
-
-@pytest.mark.parametrize("name", ["vanilla", "xavier"])
-def test_a_plain_run_is_right_about_seven_images_of_eight(results, name):
-    assert 0.87 < results[name]["accuracy/test"] < 0.895
-
-
-@pytest.mark.parametrize("name", ["vanilla", "xavier"])
-def test_mirrored_images_cost_a_plain_run_a_tenth(results, name):
-    assert results[name]["accuracy/mirrored"] < results[name]["accuracy/test"] - 0.1
-
-
-@pytest.mark.parametrize("name", ["xavier-augment", "xavier-augment-dropout"])
-def test_an_augmented_run_loses_nothing_on_mirrored_images(results, name):
-    assert results[name]["accuracy/mirrored"] > results[name]["accuracy/test"] - 0.01
+def test_zero_only_guesses(five):
+    assert [five["zero"]["accuracy/test"], five["zero"]["accuracy/mirrored"]] == [0.1, 0.1]
 
 
 @pytest.mark.parametrize("name, added_to", [("xavier-augment", "xavier"),
                                             ("xavier-augment-dropout", "xavier-augment")])
-class TestRegularisation:
-    def test_it_raises_the_training_loss(self, results, name, added_to):
-        assert results[name]["loss/train"] > results[added_to]["loss/train"]
-
-    def test_it_cuts_the_gap(self, results, name, added_to):
-        assert results[name]["loss/gap"] < results[added_to]["loss/gap"]
-
-    def test_it_costs_accuracy_in_20_epochs(self, results, name, added_to):
-        assert results[name]["accuracy/test"] < results[added_to]["accuracy/test"]
+def test_augmentation_and_dropout_trade_fit_for_a_smaller_gap(name, added_to, five):
+    changes = {tag: five[name][tag] - five[added_to][tag]
+               for tag in ("loss/train", "loss/train_clean", "loss/gap", "accuracy/test")}
+    assert changes["loss/train"] > 0
+    assert changes["loss/train_clean"] > 0
+    assert changes["loss/gap"] < 0
+    assert changes["accuracy/test"] < 0, "it costs accuracy with 55,000 images"
 
 
-def twenty_layers(mode: str, log_dir) -> float:
-    """Train 20 hidden layers on the real data for two epochs; return the test accuracy."""
-    flags = ["--init", mode, "--depth", "20", "--lr", "0.02", "--epochs", "2"]
-    command = [sys.executable, ROOT / "train.py", *flags, "--log-dir", log_dir]
-    subprocess.run(command, check=True, timeout=600)
-    return checkpoint(log_dir)["history"][-1]["accuracy/test"]
+def test_mirrored_images_cost_a_tenth_unless_they_are_trained(five):
+    for name in "vanilla", "xavier":
+        assert five[name]["accuracy/mirrored"] < five[name]["accuracy/test"] - 0.1, name
+    for name in "xavier-augment", "xavier-augment-dropout":
+        assert five[name]["accuracy/mirrored"] > five[name]["accuracy/test"] - 0.01, name
 
 
-def test_the_default_weights_do_not_train_20_layers(home):
-    assert twenty_layers("default", home / "run") == pytest.approx(0.1, abs=0.01)
+def test_five_runs_take_less_than_25_megabytes(runs):
+    """Each has one event file, though experiments.sh says --resume."""
+    for name in EXPERIMENTS:
+        (events,) = (runs / name).glob("events*")
+        assert events.stat().st_size < 5_000_000, name
 
 
-def test_kaiming_trains_20_layers_in_two_epochs(home):
-    assert twenty_layers("kaiming", home / "run") > 0.7
+def test_with_few_images_augmentation_and_dropout_gain(tmp_path):
+    few = ["--init", "xavier", "--examples", "1000", "--lr", "0.1", "--patience", "1000",
+           "--epochs", "400"]
+    plain = train_py(*few, log_dir=tmp_path / "plain")
+    both = train_py(*few, "--augment", "--dropout", "0.2", log_dir=tmp_path / "both")
+    # With seeds 0 to 9, the accuracy rose by 0.014 ± 0.004, the test loss fell by 0.28 ± 0.01.
+    assert 0 < both["accuracy/test"] - plain["accuracy/test"] < 0.03
+    assert both["loss/test"] - plain["loss/test"] == pytest.approx(-0.28, abs=0.06)
+
+
+def test_twenty_layers_learn_with_kaiming_and_not_by_default(tmp_path):
+    deep = ["--depth", "20", "--lr", "0.02", "--epochs", "2"]
+    default = train_py(*deep, log_dir=tmp_path / "default")
+    kaiming = train_py(*deep, "--init", "kaiming", log_dir=tmp_path / "kaiming")
+    assert default["accuracy/test"] == pytest.approx(0.1, abs=0.01)
+    assert kaiming["accuracy/test"] > 0.7
