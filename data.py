@@ -110,7 +110,7 @@ def shuffled_batches(
 # The augmentation: each training image is flipped and shifted at random. There are 18 variants.
 #
 # Why it reduces overfitting. A network overfits when it memorises its training images: it learns
-# details that only these images happen to have, and that does not help with new ones. Without
+# details that only these images happen to have, which does not help with new ones. Without
 # augmentation, the network sees each image 20 times in 20 epochs, always the same. With it, one of
 # the image's 18 variants is drawn in every epoch, so each variant comes up about once. Memorising
 # all of them is much harder, so the network has to rely more on what they have in common, and new
@@ -144,10 +144,11 @@ def make_variants(images: Tensor) -> Tensor:
     padded = F.pad(both, (1, 1, 1, 1))  # one black pixel on each side: (N, 2, 30, 30)
     # A window of 28 x 28 pixels fits into 30 x 30 at 3 x 3 positions, and each of them is a shift.
     # (At y = 0, the window includes the black row at the top, so the image appears moved down.)
-    # unfold(dimension, size, step) takes all windows along one dimension, without copying pixels.
-    # That dimension becomes the window's position, and a new last dimension has what is inside:
+    # unfold(dimension, size, step) takes all windows along one dimension, without copying pixels:
+    # [a, b, c, d].unfold(0, 3, 1) is [[a, b, c], [b, c, d]], 2 positions of 3 elements. So the rows
+    # of a window move to the end, and then its columns move behind them:
     #     padded                       (N, 2, 30 rows, 30 columns)
-    #     after .unfold(2, 28, 1)      (N, 2, 3 positions, 30 columns, 28 rows), rows last for now
+    #     after .unfold(2, 28, 1)      (N, 2, 3 positions, 30 columns, 28 rows)
     #     after .unfold(3, 28, 1)      (N, 2, 3 positions, 3 positions, 28 rows, 28 columns)
     return padded.unfold(2, 28, 1).unfold(3, 28, 1)
 

@@ -17,7 +17,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
-FILES = {  # name: SHA-256, which tells them from MNIST's files of the same names
+FILES = {  # name: SHA-256, which tells them apart from MNIST's files of the same name
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
@@ -87,7 +87,7 @@ def download(names: list[str], raw: Path) -> dict[str, bytes]:
         except Exception as error:  # whatever went wrong, try the next source
             reasons.append(" ".join(str(error).split()))
     raise OSError("Fashion-MNIST cannot be downloaded; connect to the internet, install Debian's "
-                  f"package {PACKAGE}, or save in {raw} what is missing: {', '.join(names)}, "
+                  f"package {PACKAGE}, or save the missing files in {raw}: {', '.join(names)}, "
                   f"unpacked or as .gz ({'; '.join(reasons)})")
 
 

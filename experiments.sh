@@ -24,7 +24,7 @@ for argument in "$@"; do
     esac
 done
 
-# The first Python that has torch: that of the active environment, of .venv, of the system.
+# The first Python that has torch: in the active environment, in .venv, in the system.
 # (find_spec imports nothing, so this is quick.)
 has_torch='import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'
 python=${PYTHON:-}
@@ -35,7 +35,7 @@ for candidate in ${VIRTUAL_ENV:+python} "$here/.venv/bin/python" \
     fi
 done
 if [ -z "$python" ]; then
-    echo "experiments.sh: error: no Python has torch; install it:" \
+    echo "experiments.sh: error: found no Python with torch; install it:" \
         "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt" >&2
     exit 1
 fi

@@ -77,10 +77,9 @@ fan_out units that the input feeds. If w_j is the weight from this input to unit
     dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
 
 By the same three rules, with gradients in place of inputs and fan_out in place of fan_in, gradients
-keep their size if fan_out * Var(weight) = 1. (This assumes that gradients are
-independent of the weights, which is only roughly true.) So
-Var(weight) should be 1 / fan_in on the way forward and 1 / fan_out on the way back. xavier
-compromises: Var(weight) = 2 / (fan_in + fan_out).
+keep their size if fan_out * Var(weight) = 1. (This assumes that gradients are independent of the
+weights, which is only roughly true.) So Var(weight) should be 1 / fan_in on the way forward and
+1 / fan_out on the way back. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
 
 kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are
 just as likely to be drawn, and flipping turns s into -s. ReLU sets the negative sums to 0, so it

@@ -8,7 +8,7 @@ Steps are epochs; step 0 is before training.
 | loss/..., accuracy/... of           | measured after the epoch, without augmentation and dropout |
 |   train_clean, val, test, mirrored  |                                                            |
 | loss/gap                            | loss/val minus loss/train_clean                            |
-| learning_rate                       | the one of the epoch; it falls when loss/val stalls        |
+| learning_rate                       | the rate in that epoch; it falls when loss/val stalls      |
 | gradient_norm/..., gradients/...    | gradients of the epoch's last batch                        |
 | weights/...                         | weights at step 0 and after each epoch                     |
 | inputs                              | 64 training images as the network sees them                |
@@ -44,7 +44,7 @@ def log_table(writer: SummaryWriter, tag: str, rows: list[list], epoch: int) -> 
 def log_settings(
     writer: SummaryWriter, settings: dict, device: str, threads: int, epoch: int
 ) -> None:
-    """Log the settings and what else affects the results, if only their last digits."""
+    """Log the settings and whatever else affects the results, even if only their last digits."""
     machine = {"device": device, "threads": threads,
                "CPU instructions": torch.backends.cpu.get_cpu_capability()}
     if device.startswith("cuda"):
@@ -118,14 +118,14 @@ def log_end(writer: SummaryWriter, model: nn.Module, splits: dict, settings: dic
 
 
 def log_hparams(writer: SummaryWriter, settings: dict, defaults: dict, epoch: int) -> None:
-    """Log the run's line in the page HPARAMS: what the study compares, and non-default settings."""
+    """Log the run's row on the HPARAMS page: what the study compares, and non-default settings."""
     compared = {"init": settings["init"], "augment": "yes" if settings["augment"] else "no",
                 "dropout": settings["dropout"]}
     # No epochs: the page would keep showing the first number if the run is made longer.
     others = {flag: value for flag, value in settings.items()
               if flag not in compared and flag != "epochs" and value != defaults[flag]}
     # SummaryWriter.add_hparams() would create a second run for this. The first of the summaries is
-    # left out: with it, the page would have the columns of one run, without it, those of all runs.
+    # left out: with it, the page would have the columns of one run; without it, those of all runs.
     _, *line = hparams(compared | others, {})
     for summary in line:
         writer.file_writer.add_summary(summary, epoch)

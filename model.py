@@ -11,7 +11,7 @@ class MLP(nn.Module):
     dropout: probability in [0, 1) that a hidden unit is dropped.
     depth: number of hidden layers.
 
-    Dropout (Srivastava et al. 2014). In training, each hidden unit is dropped, set to 0, with the
+    Dropout (Srivastava et al. 2014). In training, each hidden unit is dropped (set to 0) with the
     given probability. A new random set of units is drawn for every image in every step. The units
     that remain are multiplied by 1 / (1 - dropout), so that the average stays the same: with
     dropout 0.5, an activation of z becomes 0 half of the time and 2z the other half, which is z on

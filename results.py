@@ -96,7 +96,7 @@ def group_by_seed(runs: list[dict]) -> list[dict]:
 
 
 def differing_settings(row: dict, rows: list[dict]) -> str:
-    """Return the settings in which rows with the same name differ: ", lr 0.5", mostly nothing."""
+    """Return the settings in which rows with the same name differ: ", lr 0.5", usually nothing."""
     namesakes = [other["settings"] for other in rows if other["name"] == row["name"]]
     words = [f", {flag} {value}" for flag, value in row["settings"].items()
              if any(settings.get(flag) != value for settings in namesakes)]
@@ -163,7 +163,7 @@ def print_differences(rows: list[dict], reference: dict) -> list[str]:
 
 
 def luck_limit(n: int) -> float:
-    """Return how many standard deviations a mean of n differences must exceed not to be luck.
+    """Return how many standard deviations a mean of n differences must exceed not to count as luck.
 
     This is Student's t test for paired samples, two-sided, at 95 %.
     """
@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     parser.add_argument("folders", metavar="FOLDER", nargs="*", default=["runs"],
                         help="folders in which to look for runs, at any depth (default: runs)")
     parser.add_argument("--against", metavar="RUN",
-                        help="print the differences to this row of the table, paired by seed")
+                        help="print the differences from this row of the table, paired by seed")
     args = parser.parse_args(argv)
     runs, left_out = [], []
     for directory in find_runs(args.folders):

@@ -1,8 +1,8 @@
 """Train one network on Fashion-MNIST and log the run to TensorBoard.
 
 The study compares five runs of 20 epochs. After each command: its accuracy on the 10,000 test
-images, then its accuracy when half of them are flipped left to right (averaged over ten seeds). A
-run takes about 15 seconds on one core.
+images, then its accuracy when half of them are flipped left to right. Both are averaged over ten
+seeds. A run takes about 15 seconds on one core.
 
     python train.py                                            # 0.88  0.76  vanilla PyTorch
     python train.py --init zero                                # 0.10  0.10  it only guesses
@@ -93,7 +93,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     criterion = nn.CrossEntropyLoss()  # contains the softmax
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the learning rate
-    # is divided by 10 after 3 epochs in a row (--patience + 1) without a new minimum of loss/val.
+    # is divided by 10 after patience + 1 epochs in a row without a new minimum of loss/val. By
+    # default, --patience is 2, so the third of them counts.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
@@ -115,7 +116,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
             # TensorBoard will show 64 training images, the same ones in all runs with this seed. So
-            # seed again: by now, some --init have used up more random numbers than others.
+            # seed again: by now, some modes have used up more random numbers than others.
             torch.manual_seed(args.seed)
             inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
             log_start(writer, model, inputs)
@@ -123,7 +124,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped.
+            # stopped. (100,000 is above any --seed. Without it, seed 1 in epoch 2 would draw what
+            # seed 2 draws in epoch 1.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
@@ -290,7 +292,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
     except OSError as error:  # no data set, a full disk, a directory that cannot be written
         sys.exit(f"train.py: error: {error}")
     except KeyboardInterrupt:
-        print("train.py: interrupted; the same command with --resume continues", file=sys.stderr)
+        print("train.py: interrupted; rerun it with --resume to continue", file=sys.stderr)
         sys.exit(130)
     last = history[-1]
     print(f"train loss {last['loss/train']:.4f}, gap {last['loss/gap']:.4f}, "

@@ -24,7 +24,7 @@ from init import initialize
 from model import MLP
 from results import spread
 
-# Okabe and Ito's colours, which colour-blind people can tell apart; the dashes tell twins apart.
+# Okabe and Ito's colours, which colour-blind people can tell apart; dashes separate similar curves.
 BLACK, GREY, BLUE, RED = "#000000", "#777777", "#0072B2", "#D55E00"
 GREEN, PINK, ORANGE = "#009E73", "#CC79A7", "#E69F00"
 STYLES = {
@@ -38,7 +38,7 @@ FEW = ["plain", "dropout0.2", "augment", "augment-dropout0.2"]
 
 
 def find(folder: str, name: str) -> dict[int, Path]:
-    """Return {seed: directory} of the runs in a folder that have this name, -seed1 aside."""
+    """Return {seed: directory} of the runs in a folder with this name, ignoring -seed1."""
     found = {}
     for path in (ROOT / folder).rglob("checkpoint.pt"):
         if re.sub(r"-seed\d+$", "", path.parent.name) == name:

@@ -351,7 +351,7 @@ def test_without_a_network_one_line_names_remedies_and_reasons(monkeypatch):
         monkeypatch.setattr(download, f"{source}_download", failure(RuntimeError(reason)))
     assert refusal() == (
         "Fashion-MNIST cannot be downloaded; connect to the internet, install Debian's package "
-        f"dataset-fashion-mnist, or save in {RAW} what is missing: {IMAGES}, unpacked or as .gz "
+        f"dataset-fashion-mnist, or save the missing files in {RAW}: {IMAGES}, unpacked or as .gz "
         "(tried A: no such host; apt is broken)")
 
 

@@ -172,7 +172,7 @@ def test_without_torch_experiments_sh_says_how_to_install_it(study, directory):
         make_script(directory / "bin" / name, NO_TORCH)
     done = sh(study / "experiments.sh")
     beginning, _, command = done.errors.rstrip("\n").partition(" install it: ")
-    assert beginning == "experiments.sh: error: no Python has torch;"
+    assert beginning == "experiments.sh: error: found no Python with torch;"
     assert command in README.splitlines(), f"the README has a different command than {command}"
     assert (done.code, done.calls) == (1, [])
 

@@ -150,7 +150,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(place, name, monkeypatch, capsys):
         quick_run()
     assert end.value.code == 130
     assert capsys.readouterr().err == (
-        "train.py: interrupted; the same command with --resume continues\n")
+        "train.py: interrupted; rerun it with --resume to continue\n")
 
 
 def test_a_disk_full_of_checkpoints_is_one_line():
