@@ -87,6 +87,15 @@ def test_a_run_shows_the_numbers_of_its_last_epoch(plain_run):
     assert row == {"run": "plain", "seeds": "1", "epochs": "4"} | expected
 
 
+def test_numbers_are_of_the_last_epoch_though_an_earlier_was_better():
+    """The epoch with the lowest loss/val would be another selection rule."""
+    Path("runs/vanilla").mkdir(parents=True)
+    history = [dict.fromkeys(COLUMNS, loss) for loss in (0.2, 0.1, 0.3)]
+    save_checkpoint(Path("runs/vanilla/checkpoint.pt"), {}, settings_of("--epochs=3"), history)
+    (row,) = show().rows
+    assert [row[column] for column in COLUMNS] == ["0.3000"] * len(COLUMNS)
+
+
 def test_the_table_of_results_is_markdown():
     save_run("runs/vanilla", number=0.1)
     titles, rule, *_ = show().output.splitlines()
