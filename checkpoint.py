@@ -33,7 +33,7 @@ def save_checkpoint(path: Path, parts: dict, settings: dict, history: list[dict]
 def read_checkpoint(path: Path) -> dict:
     """Return the content of a checkpoint, as described above, with all tensors on the CPU.
 
-    Raises OSError if the file cannot be read, and ValueError if it is not a checkpoint of train.py.
+    Raises OSError if the file cannot be read, and ValueError if it is not a train.py checkpoint.
     """
     content = Path(path).read_bytes()
     try:
@@ -44,7 +44,7 @@ def read_checkpoint(path: Path) -> dict:
         history = [dict(metrics) for metrics in checkpoint["history"]]
         return checkpoint | {"settings": settings, "history": history}
     except Exception:  # a damaged file can fail in any way
-        raise ValueError(f"{path} is damaged or not a checkpoint of train.py") from None
+        raise ValueError(f"{path} is damaged or not a train.py checkpoint") from None
 
 
 def load_checkpoint(path: Path, parts: dict, settings: dict, defaults: dict) -> list[dict]:
@@ -59,17 +59,18 @@ def load_checkpoint(path: Path, parts: dict, settings: dict, defaults: dict) -> 
     except ValueError as error:
         sys.exit(f"train.py: error: {error}; choose another --log-dir")
     changed = []
-    # A flag that was added to train.py after the run was saved had its default value.
+    # A flag added to train.py after the run was saved is taken to have had its default value.
     for flag, value in (defaults | checkpoint["settings"]).items():
         if flag != "epochs" and value != settings.get(flag):  # a run can be made longer
-            changed.append(f"--{flag.replace('_', '-')} was {value} and is {settings.get(flag)}")
+            name = flag.replace("_", "-")
+            changed.append(f"--{name} was {value} but is now {settings.get(flag)}")
     if changed:
         sys.exit(f"train.py: error: {path}: {', '.join(changed)}; choose another --log-dir")
     try:
         fits = options(parts["optimizer"].state_dict()) == options(checkpoint["optimizer"])
         for name, part in parts.items():
             part.load_state_dict(checkpoint[name])
-    except Exception:  # a part is missing, or has other names or shapes
+    except Exception:  # a part is missing, or has different names or shapes
         fits = False
     if not fits:
         sys.exit(f"train.py: error: {path} does not fit: the network in model.py or the optimizer "

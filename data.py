@@ -2,7 +2,7 @@
 
 The study trains one small network five times: with different initial weights, with and without
 augmentation, with and without dropout. The five commands are listed at the top of train.py. The
-lesson is data.py, model.py, init.py and train.py, to be read in this order.
+lesson is data.py, model.py, init.py and train.py, to be read in that order.
 
 All images fit into memory (55 MB), so a batch is made by indexing. PyTorch's usual DataLoader reads
 and transforms one image at a time, which takes several times as long as the training itself.
@@ -119,7 +119,7 @@ def shuffled_batches(
 # What it costs. The network has the same number of weights, but has to fit 18 variants of each
 # image, so it fits each of them less well.
 #
-# What shows it, in TensorBoard. Compared with the same run without augmentation, the curves
+# How it shows in TensorBoard. Compared with the same run without augmentation, the curves
 # "loss/train" and "loss/train_clean" are higher, and the curve "loss/gap" is lower. (The gap is the
 # loss on val minus the loss on train_clean. It measures overfitting.) The accuracy on new images
 # improves only if there was enough overfitting to reduce. In the five runs there is too little.
@@ -144,13 +144,11 @@ def make_variants(images: Tensor) -> Tensor:
     padded = F.pad(both, (1, 1, 1, 1))  # one black pixel on each side: (N, 2, 30, 30)
     # A window of 28 x 28 pixels fits into 30 x 30 at 3 x 3 positions, and each of them is a shift.
     # (At y = 0, the window includes the black row at the top, so the image appears moved down.)
-    # unfold(dimension, size, step) takes all windows along one dimension, without copying pixels:
-    # [a, b, c, d].unfold(0, 3, 1) is [[a, b, c], [b, c, d]], 2 positions of 3 elements. So the rows
-    # of a window move to the end, and then its columns move behind them:
-    #     padded                       (N, 2, 30 rows, 30 columns)
-    #     after .unfold(2, 28, 1)      (N, 2, 3 positions, 30 columns, 28 rows)
-    #     after .unfold(3, 28, 1)      (N, 2, 3 positions, 3 positions, 28 rows, 28 columns)
-    return padded.unfold(2, 28, 1).unfold(3, 28, 1)
+    # x.unfold(dimension, size, step) is a view of all windows of this size along one dimension. The
+    # dimension then counts the windows, and what is in a window gets a new dimension at the end.
+    # For example, 4 elements [a, b, c, d] have 2 windows of 3: [[a, b, c], [b, c, d]].
+    windows = padded.unfold(2, 28, 1)  # 30 rows have 3 windows of 28: (N, 2, 3, 30, 28)
+    return windows.unfold(3, 28, 1)  # and so have 30 columns: (N, 2, 3, 3, 28, 28)
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:

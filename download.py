@@ -67,7 +67,7 @@ def torchvision_download(scratch: Path) -> Path:
 
 
 def debian_download(scratch: Path) -> Path:
-    """Download and unpack Debian's package, not as root; return the directory of its .gz files."""
+    """Download and unpack Debian's package without needing root; return where its files are."""
     apt = ["apt-get", f"-oDir::State::Lists={scratch}", f"-oDir::Cache={scratch}",
            "-oAPT::Sandbox::User=", f"-oAcquire::http::Timeout={TIMEOUT}", "-oAcquire::Retries=0"]
     subprocess.run([*apt, "update"], check=True, capture_output=True, timeout=40)
@@ -107,7 +107,7 @@ def find_dataset(data_dir: Path) -> dict[str, bytes]:
     """
     data_dir = Path(os.path.expanduser(data_dir))  # no shell has expanded --data-dir=~/x
     if os.path.isfile(data_dir):
-        raise OSError(f"--data-dir {data_dir} is a file and must be a directory")
+        raise OSError(f"--data-dir {data_dir} is a file but must be a directory")
     raw = data_dir / "FashionMNIST" / "raw"
     check_link(raw)
     contents, unpacked = {}, {}
@@ -126,7 +126,7 @@ def find_dataset(data_dir: Path) -> dict[str, bytes]:
         save(unpacked | downloaded, raw)
     except OSError as error:
         if downloaded:  # unpacked files need not be saved: they can be unpacked again
-            raise OSError(f"{raw} cannot be written ({error.strerror}); "
+            raise OSError(f"{raw} cannot be written to ({error.strerror}); "
                           "choose another --data-dir") from error
     return contents | downloaded
 
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("download.py: interrupted", file=sys.stderr)
         sys.exit(130)
-    print(f"--data-dir {data_dir}: all four files of Fashion-MNIST are there and verified")
+    print(f"--data-dir {data_dir}: all four Fashion-MNIST files are present and verified")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 #   RUNS=seeds/1 ./experiments.sh --seed 1      # into another directory
 #   PYTHON=python3.12 ./experiments.sh          # with another Python
 #
-# If interrupted, run it again: it continues where it stopped.
+# If it is interrupted, run it again: it continues where it stopped.
 set -eu
 
 here=$(dirname "$(readlink -f "$0")")

@@ -37,14 +37,14 @@ moves in proportion to its gradient. By the chain rule, this gradient is a produ
 
 The inputs are computed from the first layer to the last, and from layer to layer they can become
 smaller and smaller. The gradients dloss/dsum are computed from the last layer back to the first,
-and they can become smaller and smaller on the way back. If the input or dloss/dsum vanishes, the
+and they can become smaller and smaller as well. If the input or dloss/dsum vanishes, the
 weight does not move. If they grow from layer to layer instead, the steps become far too large.
 Either way the network does not learn. Whether this happens depends on the variance of the weights.
 
 The weights are drawn at random with mean 0, independently of each other and of the inputs. Let
-E[...] be the average over many such draws and over the images. To keep it simple, suppose that
-E[input^2] is the same for all inputs of a layer. Three rules of probability lead to the variance of
-the sum:
+E[...] be the average over all weights that could be drawn, and over the images. To keep it simple,
+suppose that E[input^2] is the same for all inputs of a layer. Three rules of probability lead to
+the variance of the sum:
 
 1. The average of a product of independent random variables is the product of their averages. So a
    product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
@@ -56,7 +56,8 @@ the sum:
 
 3. The variances of uncorrelated random variables add up. Random variables with average 0 are
    uncorrelated if the average of their product is 0. This holds for weight_1 * input_1 and
-   weight_2 * input_2, even if the two inputs are correlated:
+   weight_2 * input_2. It does not matter how the two inputs are related, because the weights are
+   independent of everything:
 
        E[weight_1 * input_1 * weight_2 * input_2]
            = E[weight_1] * E[weight_2] * E[input_1 * input_2] = 0 * 0 * E[...] = 0
@@ -66,39 +67,40 @@ the sum:
        Var(sum) = fan_in * Var(weight) * E[input^2]
 
 For example, suppose there are 100 inputs with E[input^2] = 4, and the weights have variance 0.01.
-Then the variance of the sums, which is their average square, is 100 * 0.01 * 4 = 4, too. The sums
+Then the variance of the sums, which is their mean square, is 100 * 0.01 * 4 = 4, too. The sums
 are as large as the inputs, because fan_in * Var(weight) is 1.
 
 xavier is made for layers without an activation function, or with one that hardly changes small
 numbers, like tanh. There the sums are the next layer's inputs, and they keep their size if
-fan_in * Var(weight) = 1. On the way back, the gradient of an input is a sum as well, over the
-fan_out units that the input feeds. If w_j is the weight from this input to unit j,
+fan_in * Var(weight) = 1. In the backward pass, the gradient of an input is a sum as well, over the
+fan_out units that the input feeds into. If w_1, ..., w_m are the weights from this input to them,
 
     dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
 
 By the same three rules, with gradients in place of inputs and fan_out in place of fan_in, gradients
 keep their size if fan_out * Var(weight) = 1. (This assumes that gradients are independent of the
-weights, which is only roughly true.) So Var(weight) should be 1 / fan_in on the way forward and
-1 / fan_out on the way back. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
+weights, which is only roughly true.) So Var(weight) should be 1 / fan_in for the forward pass and
+1 / fan_out for the backward pass. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
 
 kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are
 just as likely to be drawn, and flipping turns s into -s. ReLU sets the negative sums to 0, so it
-halves the average square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the
-variance of the weights, from 1 / fan_in to 2 / fan_in. On the way back ReLU halves the average
-square as well, because a gradient passes only where the sum is positive. So between layers with
-fan_in = fan_out, kaiming also keeps the size of the gradients.
+halves the mean square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the
+variance of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, ReLU halves the mean
+square of the gradients as well, because a gradient passes only where the sum is positive. Between
+layers with fan_in = fan_out, the doubled variance makes up for this, too.
 
 To summarise: with ReLU, E[input^2] is multiplied by fan_in * Var(weight) / 2 from each hidden layer
-to the next. Between layers with the same number of units, fan_in = fan_out, this is
+to the next. Between layers with the same number of units, fan_in = fan_out, the factor is
 
-    kaiming   1      since Var(weight) = 2 / fan_in: the size stays the same
-    xavier    1/2    since Var(weight) = 1 / fan_in: after 20 layers, E[input^2] is a millionth
-    default   1/6    since Var(weight) = a^2 / 3 with a = 1 / sqrt(fan_in): even less
+    kaiming   1      as Var(weight) = 2 / fan_in:         the size stays the same
+    xavier    1/2    as Var(weight) = 1 / fan_in:         after 20 layers, a millionth is left
+    default   1/6    as Var(weight) = 1 / (3 * fan_in):   after 20 layers, much less is left
 
 That is without biases. But default has random biases, and every layer adds new ones. So after a few
 layers, the part of the activations that comes from the image has vanished, and the part that comes
 from the biases remains. It is the same for every image. So the output is almost the same for every
-image, too, and the network does not learn to tell images apart.
+image, too, and the gradients contain almost nothing about the differences between images: the
+network does not learn to tell them apart.
 
 In the five runs of the study, with one hidden layer, the size of the initial weights makes little
 difference. The README shows what happens with 20 hidden layers.

@@ -5,7 +5,7 @@ Steps are epochs; step 0 is before training.
 | tag                                 | what it shows                                              |
 |-------------------------------------|------------------------------------------------------------|
 | loss/train                          | mean over the epoch, as the optimizer saw it               |
-| loss/..., accuracy/... of           | measured after the epoch, without augmentation and dropout |
+| loss/..., accuracy/... of           | measured after the epoch, without augmentation or dropout  |
 |   train_clean, val, test, mirrored  |                                                            |
 | loss/gap                            | loss/val minus loss/train_clean                            |
 | learning_rate                       | the rate in that epoch; it falls when loss/val stalls      |
@@ -14,7 +14,7 @@ Steps are epochs; step 0 is before training.
 | inputs                              | 64 training images as the network sees them                |
 | filters                             | the weights of 36 hidden units                             |
 | mistakes                            | the 12 test images it gets wrong most confidently          |
-| confusion_matrix/test, .../mirrored | which class is taken for which                             |
+| confusion_matrix/test, .../mirrored | which class is mistaken for which                          |
 | settings                            | flags, machine and versions of each start                  |
 """
 
@@ -36,7 +36,7 @@ MAGNIFIED = 28 * 4  # side of a picture in "mistakes", in pixels: room for a cap
 
 
 def log_table(writer: SummaryWriter, tag: str, rows: list[list], epoch: int) -> None:
-    """Log a table, column titles first, to the page TEXT, which renders Markdown."""
+    """Log a table, column titles first, to the TEXT page, which renders Markdown."""
     rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     writer.add_text(tag, "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows), epoch)
 
@@ -134,7 +134,7 @@ def log_hparams(writer: SummaryWriter, settings: dict, defaults: dict, epoch: in
 def log_confusion(
     writer: SummaryWriter, split: str, labels: Tensor, predicted: Tensor, epoch: int
 ) -> None:
-    """Log how many images of each class (a row) were taken for each class (a column)."""
+    """Log how many images of each class (a row) were classified as each class (a column)."""
     counts = torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10).tolist()
     rows = [["true \\ predicted", *range(10)]]  # numbers: ten names would be too wide for a screen
     for label, name in enumerate(CLASSES):

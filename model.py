@@ -11,11 +11,11 @@ class MLP(nn.Module):
     dropout: probability in [0, 1) that a hidden unit is dropped.
     depth: number of hidden layers.
 
-    Dropout (Srivastava et al. 2014). In training, each hidden unit is dropped (set to 0) with the
-    given probability. A new random set of units is drawn for every image in every step. The units
-    that remain are multiplied by 1 / (1 - dropout), so that the average stays the same: with
+    Dropout (Srivastava et al. 2014). During training, each hidden unit is dropped (set to 0) with
+    the given probability. A new random set of units is drawn for every image in every step. The
+    units that remain are multiplied by 1 / (1 - dropout), so that the average stays the same: with
     dropout 0.5, an activation of z becomes 0 half of the time and 2z the other half, which is z on
-    average. In evaluation, nothing is dropped: every unit is active.
+    average. During evaluation, nothing is dropped: every unit is active.
 
     Why it reduces overfitting. A group of units can memorise an image: each of them responds to a
     detail, and together the details identify this image. With dropout 0.5, a group of four units is
@@ -27,7 +27,7 @@ class MLP(nn.Module):
     falls more slowly. It usually ends higher, too: the weights have to work with any set of
     units, and such weights are not optimal when all units are active.
 
-    What shows it, in TensorBoard. Compared with the same run without dropout, "loss/train" is much
+    How it shows in TensorBoard. Compared with the same run without dropout, "loss/train" is much
     higher, because it is measured with units dropped. "loss/train_clean", measured with every unit
     active, is usually a little higher, and "loss/gap" is lower.
     """
@@ -45,12 +45,12 @@ class MLP(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32 (B, 10), for images, float32 (B, 28, 28) in [0, 1].
 
-        Logits are scores, one for each class; softmax turns them into probabilities. The softmax is
-        left out here on purpose, because CrossEntropyLoss contains it. Applying it twice is a
-        classic mistake: the loss then treats probabilities as if they were logits. At best the
-        first softmax gives 1 for the correct class and 0 for the nine others, and the second one,
-        in the loss, turns that 1 into e^1 / (e^1 + 9 e^0) = 0.232. So the loss, which is -ln of the
-        probability of the correct class, never falls below -ln 0.232 = 1.46.
+        Logits are scores, one for each class. Softmax turns them into probabilities: e^logit of the
+        class, divided by the sum of e^logit over all ten. It is left out here on purpose, because
+        CrossEntropyLoss contains it. Applying it twice is a classic mistake: the loss then treats
+        probabilities as if they were logits. At best, the first softmax gives 1 for the correct
+        class and 0 for the nine others. The second one turns that 1 into e^1 / (e^1 + 9 e^0), which
+        is 0.232. So the loss, -ln of the probability of the correct class, never falls below 1.46.
         """
         activations = images.flatten(1)  # (B, 784)
         for layer in self.hidden:

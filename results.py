@@ -21,7 +21,7 @@ from init import MODES
 
 COLUMNS = ["loss/train", "loss/train_clean", "loss/val", "loss/test", "loss/gap", "accuracy/test",
            "accuracy/mirrored"]
-# The two-sided 95 % points of Student's t distribution with 1, 2, 3, ... degrees of freedom.
+# Two-sided 95% critical values of Student's t distribution with 1, 2, 3, ... degrees of freedom.
 STUDENT_T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179,
              2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093]
 
@@ -57,7 +57,7 @@ def read_run(directory: Path) -> dict:
         order = study_order(settings)
         numbers = [float(checkpoint["history"][-1][column]) for column in COLUMNS]
     except Exception as error:  # a run of another program, or of a much older train.py
-        raise ValueError(f"not a run of this train.py: {error!r:.150}") from None
+        raise ValueError(f"not a run by this version of train.py: {error!r:.150}") from None
     if settings["epochs"] < planned_epochs:
         raise ValueError(f"not finished, {settings['epochs']} of {planned_epochs} epochs")
     name = re.sub(r"-seed\d+$", "", directory.resolve().name)
@@ -140,7 +140,7 @@ def print_differences(rows: list[dict], reference: dict) -> list[str]:
         seeds = sorted(row["numbers"].keys() & reference["numbers"].keys())
         if len(seeds) < 2:
             left_out.append(f"{row['title']} left out: a difference needs at least 2 seeds that "
-                            f"both runs have, and {reference['title']} has {len(seeds)} of its "
+                            f"both runs have, but {reference['title']} has {len(seeds)} of its "
                             f"{len(row['numbers'])}; train both with more values of --seed")
             continue
         numbers_of_pairs.add(len(seeds))
@@ -158,14 +158,14 @@ def print_differences(rows: list[dict], reference: dict) -> list[str]:
                            for n in sorted(numbers_of_pairs))
         print("\nA difference is mean ± standard deviation over the seeds that both runs have. "
               "It may be\nluck if the mean is no larger than the standard deviation times "
-              f"Student's t (95 %) /\nsqrt(seeds): {limits}.")
+              f"Student's t (95%) /\nsqrt(seeds): {limits}.")
     return left_out
 
 
 def luck_limit(n: int) -> float:
-    """Return how many standard deviations a mean of n differences must exceed not to count as luck.
+    """Return how many standard deviations a mean of n differences must exceed to be beyond luck.
 
-    This is Student's t test for paired samples, two-sided, at 95 %.
+    This is the two-sided paired t-test at the 95% level.
     """
     degrees_of_freedom = min(n - 1, len(STUDENT_T))
     return STUDENT_T[degrees_of_freedom - 1] / n ** 0.5

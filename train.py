@@ -59,8 +59,7 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
         loss.backward()
         optimizer.step()  # parameter -= learning_rate * parameter.grad
         # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
-        # detach() drops the recorded operations, which would otherwise be kept for every batch.
-        # (item() would do so, too, but it makes Python wait for a GPU.)
+        # Without detach(), total_loss would keep the recorded operations of all batches in memory.
         total_loss += loss.detach() * len(labels)
         n += len(labels)
     return float(total_loss) / n
@@ -92,9 +91,9 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     model.to(args.device)  # moved after drawing, so a seed gives the same weights on every device
     criterion = nn.CrossEntropyLoss()  # contains the softmax
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
-    # When loss/val stops falling, smaller steps usually bring it down further. So the learning rate
-    # is divided by 10 after patience + 1 epochs in a row without a new minimum of loss/val. By
-    # default, --patience is 2, so the third of them counts.
+    # When loss/val stops falling, smaller steps usually bring it down further. So the scheduler
+    # counts the epochs since loss/val was last at a new minimum. As soon as there are more of them
+    # than args.patience (2 by default), it divides the learning rate by 10 and counts from 0 again.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
@@ -124,8 +123,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. (100,000 is above any --seed. Without it, seed 1 in epoch 2 would draw what
-            # seed 2 draws in epoch 1.)
+            # stopped. (With args.seed + epoch, seed 1 in epoch 2 would draw the same numbers as
+            # seed 2 in epoch 1. As every --seed is below 100,000, no two such sums are equal here.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
@@ -156,7 +155,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
 def resume(args: argparse.Namespace, path: Path, parts: dict) -> list[dict[str, float]]:
     """Load the checkpoint into the parts; return the metrics of each epoch so far.
 
-    If the checkpoint is older than a flag and lacks it, the flag's default is assumed.
+    If a flag was added to train.py after the checkpoint was saved, its default is assumed.
     """
     return load_checkpoint(path, parts, settings_of(args), default_settings())
 
@@ -173,7 +172,7 @@ def check_losses(metrics: dict[str, float], epoch: int, args: argparse.Namespace
 
 def print_header(args: argparse.Namespace, epoch: int) -> None:
     """Print which epochs follow, and the column titles for print_epoch()."""
-    note = " (no checkpoint to resume)" if args.resume and epoch == 1 else ""
+    note = " (no checkpoint to resume from)" if args.resume and epoch == 1 else ""
     print(f"{args.log_dir}: epochs {epoch} to {args.epochs}{note}")
     print("         loss:                                accuracy:         learning")
     print("epoch    train    clean      val     test     test mirrored       rate  seconds",
@@ -194,32 +193,40 @@ def make_parser() -> argparse.ArgumentParser:
         description="Train one network.", allow_abbrev=False,
         usage=argparse.SUPPRESS,  # so that an error is one line, without the usage
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument_group("what the study compares").add_argument
-    add("--init", choices=MODES, default="default", help="weight initialisation")
-    add("--augment", action="store_true", help="flip and shift the training images at random")
-    add("--dropout", type=float, default=0.0, metavar="P",
-        help="probability that a hidden unit is dropped, at least 0 and below 1")
-    add = parser.add_argument_group("the rest").add_argument
-    add("--depth", type=int, default=1, metavar="N", help="number of hidden layers")
-    add("--hidden", type=int, default=100, metavar="N", help="number of units in each of them")
-    add("--examples", type=int, default=TRAIN_SIZE, metavar="N",
-        help="train on the first N training images")
-    add("--epochs", type=int, default=20, metavar="N", help="passes over the training images")
-    add("--batch-size", type=int, default=128, metavar="N", help="images per training step")
-    add("--lr", type=float, default=0.2, metavar="X", help="initial learning rate, above 0")
-    add("--patience", type=int, default=2, metavar="N",
-        help="divide the rate by 10 after N + 1 epochs without a new low of loss/val")
-    add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers, below 100000")
-    add("--threads", type=int, default=1, metavar="N",
-        help="CPU threads (with a different number, results differ by rounding)")
-    add("--device", default="cpu",
-        help="cpu, cuda, cuda:1 or mps (their random numbers differ)")
-    add("--data-dir", type=Path, default=DEFAULT_DATA_DIR, metavar="DIR",
-        help="directory of the data set")
-    # With SUPPRESS, args has no log_dir if the flag is not given. See "log_dir" in parse_args().
-    add("--log-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
-        help="directory of the run (default: named after the flags, e.g. runs/xavier-augment)")
-    add("--resume", action="store_true", help="continue from the checkpoint, if there is one")
+    study = parser.add_argument_group("what the study compares")
+    study.add_argument("--init", choices=MODES, default="default", help="weight initialisation")
+    study.add_argument("--augment", action="store_true",
+                       help="flip and shift the training images at random")
+    study.add_argument("--dropout", type=float, default=0.0, metavar="P",
+                       help="probability that a hidden unit is dropped, at least 0 and below 1")
+    rest = parser.add_argument_group("the rest")
+    rest.add_argument("--depth", type=int, default=1, metavar="N", help="number of hidden layers")
+    rest.add_argument("--hidden", type=int, default=100, metavar="N",
+                      help="number of units in each of them")
+    rest.add_argument("--examples", type=int, default=TRAIN_SIZE, metavar="N",
+                      help="train on the first N training images")
+    rest.add_argument("--epochs", type=int, default=20, metavar="N",
+                      help="passes over the training images")
+    rest.add_argument("--batch-size", type=int, default=128, metavar="N",
+                      help="images per training step")
+    rest.add_argument("--lr", type=float, default=0.2, metavar="X",
+                      help="initial learning rate, above 0")
+    rest.add_argument("--patience", type=int, default=2, metavar="N",
+                      help="divide the rate by 10 after N + 1 epochs without a new low of loss/val")
+    rest.add_argument("--seed", type=int, default=0, metavar="N",
+                      help="seed of all random numbers, below 100000")
+    rest.add_argument("--threads", type=int, default=1, metavar="N",
+                      help="CPU threads (with a different number, results differ by rounding)")
+    rest.add_argument("--device", default="cpu",
+                      help="cpu, cuda, cuda:1 or mps (their random numbers differ)")
+    rest.add_argument("--data-dir", type=Path, default=DEFAULT_DATA_DIR, metavar="DIR",
+                      help="directory of the data set")
+    # SUPPRESS means no default: parse_args() makes up a name from the other flags.
+    rest.add_argument("--log-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
+                      help="directory of the run (default: named after the flags, "
+                           "e.g. runs/xavier-augment)")
+    rest.add_argument("--resume", action="store_true",
+                      help="continue from the checkpoint, if there is one")
     return parser
 
 
@@ -238,7 +245,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--lr must be above 0 and at most 1e9")
     if args.patience < 0:
         parser.error("--patience must be at least 0")
-    if not 0 <= args.seed < 100_000:  # so that train() has another seed in each epoch
+    if not 0 <= args.seed < 100_000:  # train() relies on it
         parser.error("--seed must be at least 0 and below 100000")
     try:
         torch.ones(1, device=args.device).item()  # try it
@@ -250,7 +257,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         args.log_dir = Path("runs", directory_name(args))
     args.log_dir = Path(os.path.expanduser(args.log_dir))  # the shell does not expand --log-dir=~/x
     if os.path.isfile(args.log_dir):
-        parser.error(f"--log-dir {args.log_dir} is a file and must be a directory")
+        parser.error(f"--log-dir {args.log_dir} is a file but must be a directory")
     if os.path.exists(args.log_dir / "checkpoint.pt") and not args.resume:
         parser.error(f"{args.log_dir} contains a run; use --resume to continue it, or another "
                      "--log-dir")
@@ -289,7 +296,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
     torch.set_num_threads(args.threads)
     try:
         history = train(args)
-    except OSError as error:  # no data set, a full disk, a directory that cannot be written
+    except OSError as error:  # no data set, a full disk, a directory that cannot be written to
         sys.exit(f"train.py: error: {error}")
     except KeyboardInterrupt:
         print("train.py: interrupted; rerun it with --resume to continue", file=sys.stderr)
@@ -297,7 +304,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
     last = history[-1]
     print(f"train loss {last['loss/train']:.4f}, gap {last['loss/gap']:.4f}, "
           f"test accuracy {last['accuracy/test']:.4f}, mirrored {last['accuracy/mirrored']:.4f}")
-    print(f"see it: tensorboard --logdir {shlex.quote(str(args.log_dir.parent))}")
+    print(f"to view it: tensorboard --logdir {shlex.quote(str(args.log_dir.parent))}")
     return history
 
 

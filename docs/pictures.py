@@ -1,9 +1,9 @@
 """Draw the README's pictures from finished runs: python docs/pictures.py
 
 Needs matplotlib (pip install matplotlib) and finished runs in seeds/, few/, few3000/, few10000/,
-few55000/ and depth/; the README has the commands. Curves are means over the seeds that are there,
-bands one standard deviation. Writes docs/*.png, and prints two results that no table has: the size
-of the signal in 20 layers, and what early stopping makes of the runs in few/.
+few55000/ and depth/; the README has the commands. Curves are means over the available seeds; bands
+are one standard deviation. Writes docs/*.png, and prints two results that no table has: the size of
+the signal in 20 layers, and what early stopping would have given in few/.
 """
 
 import re
@@ -68,9 +68,9 @@ def draw_frame(axes) -> None:
 
 
 def draw_lines(axes, lines: dict[str, Tensor], title: str, xlabel: str = "epoch") -> None:
-    """Draw the mean over seeds of each line, (seeds, steps), a band, and its name at the end.
+    """For each line, (seeds, steps), draw the mean over seeds, a band, and its name at the end.
 
-    Names are moved up where they would overlap. Call it after the limits and scale of y are set.
+    Names that would overlap are moved up. Call this after setting the limits and scale of y.
     """
     to_pixels, from_pixels = axes.transData, axes.transData.inverted()
     heights = {}
@@ -177,7 +177,7 @@ def draw_examples() -> None:
 
 
 def print_early_stopping() -> None:
-    """Print the test accuracy at the epoch with the lowest loss/val, and differences to plain."""
+    """Print test accuracies at the epoch of the lowest loss/val, and differences from plain."""
     chosen = {}
     for name in FEW:
         for seed, history in histories("few", name).items():
@@ -206,7 +206,7 @@ def signal(mode: str, images: Tensor, seed: int) -> list[float]:
 
 
 def draw_depth(images: Tensor) -> None:
-    """Draw the signal through 20 layers, and what training makes of them."""
+    """Draw the signal in 20 layers, and the loss and accuracy of training them."""
     modes = "default", "xavier", "kaiming"
     figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
     signals = {mode: torch.tensor([signal(mode, images, seed) for seed in range(5)])

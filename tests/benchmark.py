@@ -1,7 +1,7 @@
 """Measure how fast this is: python tests/benchmark.py (eight minutes; exit code 1: limit missed)
 
-Machines change their speed from second to second. So what is compared takes turns, and what counts
-is the median, over five rounds, of the ratios of neighbours. Everything runs on one thread.
+A machine's speed varies from second to second. So the things compared take turns, and the result is
+the median over five rounds of the ratios of adjacent measurements. Everything runs on one thread.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ OPTIMIZER = "import torch; torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), l
 LIMITS = {  # at most
     "plain epoch, all included / bare loop": 1.45,
     "augmented epoch, all included / bare loop": 1.75,
-    "plain epoch / the same by the usual DataLoader": 1 / 4,
-    "augmented epoch / the same by the usual DataLoader": 1 / 7,
+    "plain epoch / the same with the usual DataLoader": 1 / 4,
+    "augmented epoch / the same with the usual DataLoader": 1 / 7,
     "start-up, seconds beyond import torch and an optimizer": 0.8,
     "two runs together / one alone": 1.25,
 }
@@ -47,7 +47,7 @@ def seconds(function: Callable, *arguments) -> float:
 
 
 def bare_loop(batches: Iterable) -> None:
-    """Take a step per batch and do nothing else: what cannot be saved."""
+    """Take a step per batch and do nothing else: the cost that cannot be avoided."""
     model = MLP()
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)

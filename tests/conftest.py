@@ -60,7 +60,7 @@ def noise_images(n: int) -> torch.Tensor:
 def made_up_files() -> dict[str, bytes]:
     """Return four small files like Fashion-MNIST's: 1,100 + 500 images and 300 images.
 
-    Each image is noise with one bright row, whose position tells the class. Some classes are
+    Each image is noise with one bright row, whose position shows the class. Some classes are
     frequent and some are rare, so that a bias alone can learn something.
     """
     contents = {}
@@ -107,13 +107,13 @@ def data_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path, monkeypatch) -> Path:
-    """Let every test work in an empty directory of its own, which is also its home directory."""
+    """Make every test work in an empty directory of its own, which is also its home directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
 
-# To train
+# Training
 
 
 def run(*flags, log_dir="run") -> list[dict[str, float]]:
@@ -161,7 +161,7 @@ def plain_run(data_dir, tmp_path_factory) -> SimpleNamespace:
 
 
 def dictate_losses(monkeypatch, **losses: list[float]) -> None:
-    """Let quick_run() learn nothing and measure the given losses of a split, one in each epoch.
+    """Make quick_run() learn nothing and measure the given losses of a split, one in each epoch.
 
     dictate_losses(monkeypatch, val=[1, 2, 2]). Losses that are not given fall: 1, 1/2, 1/3, ...
     A second run continues in the lists where the first one stopped.
@@ -185,7 +185,7 @@ def dictate_losses(monkeypatch, **losses: list[float]) -> None:
     monkeypatch.setattr(train, "evaluate", lambda *args: (next_loss(args[-1]), 0.5))
 
 
-# To look at the outcome
+# Inspecting the outcome
 
 
 def checkpoint(log_dir="run") -> dict:
@@ -212,7 +212,7 @@ def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> Non
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, msg=lambda text: f"{what}: {text}")
 
 
-# For scenes
+# Setting up scenarios
 
 
 def make_script(path: Path, text: str) -> None:
@@ -224,7 +224,7 @@ def make_script(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def disk_for(size: int):
-    """Let no file grow beyond size bytes, as on a full disk."""
+    """Keep every file from growing beyond size bytes, as on a full disk."""
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead

@@ -36,7 +36,7 @@ def assert_damaged(file: Path, content: str) -> None:
     try:
         read_checkpoint(file)
     except ValueError as error:
-        assert str(error) == f"{file} is damaged or not a checkpoint of train.py"
+        assert str(error) == f"{file} is damaged or not a train.py checkpoint"
     else:
         pytest.fail(f"a checkpoint was read from {content}")
 
@@ -78,7 +78,7 @@ def test_a_hostile_checkpoint_is_damaged_and_runs_no_code():
 
 
 def test_a_checkpoint_that_cannot_be_read_is_an_os_error():
-    """It is not called damaged: that would be advice to train again."""
+    """It is not reported as damaged, because that would suggest training again."""
     Path("directory.pt").mkdir()
     for name in "directory.pt", "missing.pt":
         with pytest.raises(OSError, match=name):
@@ -106,8 +106,8 @@ def save_run(change) -> None:
 def test_a_damaged_checkpoint_is_refused_with_a_message():
     Path("run").mkdir()
     torch.save({"state_dict": {}}, "run/checkpoint.pt")
-    assert refusal() == ("train.py: error: run/checkpoint.pt is damaged or not a checkpoint of "
-                         "train.py; choose another --log-dir")
+    assert refusal() == ("train.py: error: run/checkpoint.pt is damaged or not a train.py "
+                         "checkpoint; choose another --log-dir")
 
 
 def test_a_checkpoint_that_lacks_a_part_does_not_fit():
@@ -166,12 +166,12 @@ def test_an_older_checkpoint_resumes_to_the_same_bits(change):
 
 def test_an_older_run_had_the_default_of_a_newer_flag():
     save_run(of_third_edition)
-    assert "--examples was 55000 and is 100;" in refusal("--examples=100")
+    assert "--examples was 55000 but is now 100;" in refusal("--examples=100")
 
 
 def test_a_setting_that_train_py_no_longer_has_is_refused():
     save_run(lambda content: content["settings"].update(gone_flag=0.9))
-    assert "--gone-flag was 0.9 and is None;" in refusal()
+    assert "--gone-flag was 0.9 but is now None;" in refusal()
 
 
 def test_a_checkpoint_from_a_gpu_loads_without_one(monkeypatch):
@@ -179,6 +179,6 @@ def test_a_checkpoint_from_a_gpu_loads_without_one(monkeypatch):
         # torch.save() writes into the file where its tensors are.
         patch.setattr(serialization, "location_tag", lambda storage: "cuda:99")
         quick_run("--epochs=1")
-    assert b"cuda:99" in Path("run/checkpoint.pt").read_bytes(), "the scene lacks a GPU"
+    assert b"cuda:99" in Path("run/checkpoint.pt").read_bytes(), "the set-up lacks a GPU"
     assert read_checkpoint("run/checkpoint.pt")["model"]["output.bias"].device.type == "cpu"
     assert len(quick_run("--epochs=1", "--resume")) == 1

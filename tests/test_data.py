@@ -123,7 +123,7 @@ def test_all_splits_are_on_the_requested_device(large):
 
 
 def numbers_where_equal(some: torch.Tensor, others: torch.Tensor) -> list[int]:
-    """Return the numbers of the images that are equal in both."""
+    """Return the indices of the images that are equal in both."""
     return (some == others).flatten(1).all(dim=1).nonzero().flatten().tolist()
 
 
@@ -169,7 +169,7 @@ def test_ordered_batches_contain_every_example_in_order():
 
 
 def batches_of(images: torch.Tensor, augment: bool, batch_size: int = 128) -> list:
-    """Return the batches of one epoch. The label of each image is its number."""
+    """Return the batches of one epoch. The label of each image is its index."""
     variants = data.make_variants(images) if augment else None
     labels = torch.arange(len(images), device=images.device)
     return list(data.shuffled_batches(images, labels, batch_size, variants))
@@ -252,7 +252,7 @@ def test_a_shift_moves_black_in_at_the_edge():
     assert_equal(white_pixels, expected.expand(1, 2, 3, 3), "number of white pixels")
 
 
-def test_variants_take_the_memory_of_few_images_not_18():
+def test_variants_take_the_memory_of_a_few_images_not_18():
     """They are views of the image and its mirror image, each with a black edge."""
     images = noise_images(100)
     size = data.make_variants(images).untyped_storage().nbytes()
@@ -281,7 +281,7 @@ def test_augmentation_does_not_change_the_clean_images():
     assert_equal(images, noise_images(300), "images")
 
 
-def test_a_seed_draws_the_variants_that_it_always_drew():
+def test_a_seed_draws_the_variants_that_it_has_always_drawn():
     """The README's numbers depend on it: order, then for each batch the mirror, y and x."""
     images = noise_images(200)
     variants = data.make_variants(images)

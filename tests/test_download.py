@@ -1,7 +1,7 @@
 """What download.py finds, downloads, saves and refuses. Plumbing, not the lesson.
 
 The right files are four short ones here. The downloads are stand-ins, or the real torchvision and
-the real apt-get, which may ask nobody but a server of this machine.
+the real apt-get, which may contact nothing but a server on this machine.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ PLACES = {  # in the order in which they are searched; the last two are download
 
 @pytest.fixture(autouse=True)
 def small_files(directory, monkeypatch):
-    """Let the small files be the right ones, and keep temporary files within the directory.
+    """Make the small files count as the right ones, and keep temporary files within the directory.
 
     torchvision and Debian download what lies in torchvision/ and debian/, at first nothing.
     """
@@ -174,7 +174,7 @@ def test_data_dir_may_be_a_link_or_start_with_a_tilde(data_dir):
 
 
 def test_a_complete_read_only_directory_is_used_as_it_is():
-    """The times tell of a write even where root may write everywhere."""
+    """The modification times reveal a write even by root, who may write everywhere."""
     put("raw", OTHERS)
     put("data-dir", {IMAGES: SMALL[IMAGES]})
     paths = [Path("data"), *Path("data").rglob("*")]
@@ -210,8 +210,8 @@ def test_compressed_files_are_used_even_if_the_disk_is_full():
 
 def test_a_download_that_cannot_be_saved_is_refused():
     put("torchvision")
-    write(Path("data/FashionMNIST"), b"a file in the place of a directory")
-    assert refusal() == f"{RAW} cannot be written (Not a directory); choose another --data-dir"
+    write(Path("data/FashionMNIST"), b"a file in place of a directory")
+    assert refusal() == f"{RAW} cannot be written to (Not a directory); choose another --data-dir"
 
 
 KILLED = """
@@ -234,7 +234,7 @@ def test_a_kill_while_saving_leaves_no_incomplete_file():
     put("torchvision")
     killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(download.FILES)], timeout=60,
                             env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert killed.returncode == -signal.SIGXFSZ, "the scene lacks the kill"
+    assert killed.returncode == -signal.SIGXFSZ, "the set-up lacks the kill"
     assert [name for name in SMALL if (RAW / name).exists()] == []
     assert what_is_wrong(download.find_dataset(Path("data"))) == ""
 
@@ -259,7 +259,7 @@ def test_four_first_starts_at_once_do_not_disturb_each_other(monkeypatch):
 # Damaged files
 
 PACKED = gzip.compress(SMALL[IMAGES])
-DAMAGED = {  # what may lie in the place of IMAGES or IMAGES.gz
+DAMAGED = {  # what may lie in place of IMAGES or IMAGES.gz
     "": {
         "empty": b"",
         "incomplete": SMALL[IMAGES][:-1],
@@ -327,9 +327,9 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason():
                          "another --data-dir")
 
 
-def test_a_file_in_the_place_of_data_dir_is_refused():
+def test_a_file_in_place_of_data_dir_is_refused():
     Path("file").touch()
-    assert refusal("file") == "--data-dir file is a file and must be a directory"
+    assert refusal("file") == "--data-dir file is a file but must be a directory"
 
 
 def test_a_dangling_link_is_refused_and_not_replaced(directory, monkeypatch):
@@ -355,19 +355,19 @@ def test_without_a_network_one_line_names_remedies_and_reasons(monkeypatch):
         "(tried A: no such host; apt is broken)")
 
 
-# Downloads from a server of this machine
+# Downloads from a server on this machine
 
 
 @pytest.fixture
 def network(monkeypatch) -> None:
-    """Let the made-up data set be the right one, since torchvision reads it; bypass any proxy."""
+    """Make the made-up data set count as right, since torchvision reads it; bypass any proxy."""
     monkeypatch.setattr(download, "FILES", HASHES)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 @contextlib.contextmanager
 def web_server():
-    """Serve the files in site/ at a port of this machine."""
+    """Serve the files in site/ at a port on this machine."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory="site")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=[0.01]).start()
@@ -378,7 +378,7 @@ def web_server():
 
 
 def let_torchvision_ask(port: int, monkeypatch) -> None:
-    """Let the real torchvision ask a port of this machine, and put its files into site/."""
+    """Let the real torchvision ask a port on this machine, and put its files into site/."""
     monkeypatch.setattr(download, "torchvision_download", torchvision_download)
     monkeypatch.setattr(FashionMNIST, "resources", [(f"{name}.gz", None) for name in HASHES])
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
@@ -403,7 +403,7 @@ def make_package() -> None:
 
 
 def let_debian_ask(port: int, monkeypatch) -> None:
-    """Let the real apt-get ask a port of this machine, with machine/ in the place of /."""
+    """Let the real apt-get ask a port on this machine, with machine/ in place of /."""
     if not shutil.which("apt-get"):
         pytest.skip("there is no apt-get here")
     monkeypatch.setattr(download, "debian_download", debian_download)
@@ -434,7 +434,7 @@ def test_a_download_leaves_the_four_files_and_no_output(source, network, monkeyp
 
 
 @pytest.mark.parametrize("source, timeout", [("torchvision", 0.2), ("debian", 1)])
-def test_a_silent_server_is_given_up(source, timeout, network, monkeypatch):
+def test_a_silent_server_is_given_up_on(source, timeout, network, monkeypatch):
     assert TIMEOUT <= 60
     monkeypatch.setattr(download, "TIMEOUT", timeout)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, but does not answer
@@ -449,7 +449,7 @@ def test_a_silent_server_is_given_up(source, timeout, network, monkeypatch):
         silent.accept()  # fails if the server was not asked
 
 
-def test_an_apt_get_that_hangs_is_given_up(directory, monkeypatch):
+def test_an_apt_get_that_hangs_is_given_up_on(directory, monkeypatch):
     """The clock of subprocess runs 100 times as fast."""
     run = subprocess.run
 
@@ -520,7 +520,7 @@ def test_download_py_says_that_the_files_are_verified(capsys):
     put("raw")
     download.main(["--data-dir=data"])
     assert capsys.readouterr() == (
-        "--data-dir data: all four files of Fashion-MNIST are there and verified\n", "")
+        "--data-dir data: all four Fashion-MNIST files are present and verified\n", "")
 
 
 def test_the_default_data_dir_is_beside_download_py(monkeypatch):

@@ -116,7 +116,7 @@ def test_help_is_the_comment_at_the_head_of_experiments_sh(study):
     assert "PYTHON=" in done.output
 
 
-# From where
+# Where it is started from
 
 
 def test_experiments_sh_can_be_started_in_several_ways(study):
@@ -135,7 +135,7 @@ def test_a_copy_elsewhere_uses_train_py_in_the_current_directory(study, director
     assert sh("sh", "../spool/job7", cwd=study).scripts == {"./train.py", "./results.py"}
 
 
-# By which Python
+# Which Python it uses
 
 
 def test_the_first_python_with_torch_runs_the_experiments(study, directory):
@@ -185,7 +185,7 @@ def test_experiments_sh_is_a_unix_script():
     assert b"\r" not in SCRIPT.read_bytes(), "no shell runs lines that end with \\r\\n"
 
 
-def test_git_keeps_the_line_ends_of_scripts_on_windows():
+def test_git_keeps_the_line_endings_of_scripts_on_windows():
     lines = (ROOT / ".gitattributes").read_text().splitlines()
     attributes = [word for line in lines if fnmatch(SCRIPT.name, line.split()[0])
                   for word in line.split()[1:]]

@@ -32,7 +32,7 @@ def test_threads_is_the_number_of_threads_and_1_by_default():
     assert counts == [3, 1]
 
 
-def test_help_tells_every_flag_with_its_default(monkeypatch, capsys):
+def test_help_lists_every_flag_with_its_default(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "1000")  # so wide that no entry is broken into lines
     with pytest.raises(SystemExit) as end:
         train.main(["--help"])
@@ -105,7 +105,7 @@ def error_of(monkeypatch, capsys):
     return get_error
 
 
-def test_wrong_flags_are_one_line_and_exit_code_2(monkeypatch, capsys):
+def test_wrong_flags_give_one_line_and_exit_code_2(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     for flags in ["--init=he"], ["--lr=0"]:
         with pytest.raises(SystemExit) as end:
@@ -193,4 +193,4 @@ def test_a_directory_with_other_files_is_not_refused():
 
 def test_a_file_in_place_of_the_directory_is_refused(error_of):
     Path("file").touch()
-    assert error_of("--log-dir=file") == "--log-dir file is a file and must be a directory"
+    assert error_of("--log-dir=file") == "--log-dir file is a file but must be a directory"

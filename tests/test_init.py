@@ -1,4 +1,4 @@
-"""What init.py promises: the table of its modes, and what its chapters Symmetry and Size say."""
+"""What init.py promises: the table of its modes, and what its sections Symmetry and Size say."""
 
 import math
 import re

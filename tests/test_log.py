@@ -93,13 +93,13 @@ def show(log_function, *args) -> dict[str, list[tuple]]:
 
 
 def text(values: list[tuple], step: int) -> str:
-    """Return a text of the page TEXT."""
+    """Return a text of the TEXT page."""
     (content,) = dict(values)[step].string_val
     return content.decode()
 
 
 def table(values: list[tuple], step: int) -> list[list[str]]:
-    """Return the cells of a table of the page TEXT, without the rule of dashes below its titles."""
+    """Return the cells of a table of the TEXT page, without the rule of dashes below its titles."""
     titles, _, *rows = text(values, step).splitlines()
     return [row.removeprefix("| ").removesuffix(" |").split(" | ") for row in [titles, *rows]]
 
@@ -274,7 +274,7 @@ def mistakes(events: dict, step: int) -> torch.Tensor:
 
 
 def image_numbers(pictures: torch.Tensor, images: torch.Tensor) -> list[int | None]:
-    """Return the number of the image that each picture shows, four times as large; None if none."""
+    """Return the index of the image that each picture shows, four times as large; None if none."""
     numbers = {to_pil_image(image).resize((112, 112)).tobytes(): i
                for i, image in enumerate(images)}
     return [numbers.get(picture[:112].numpy().tobytes()) for picture in pictures]
@@ -295,7 +295,7 @@ def caption(true: int, predicted: int, confidence: float) -> tuple:
 
 
 def assert_captions(pictures: torch.Tensor, expected: list[tuple]) -> None:
-    """Fail if the pictures have other captions than (true, predicted, confidence), and tell which.
+    """Fail if the pictures have captions other than (true, predicted, confidence), and tell which.
 
     A caption that is cut off has less ink.
     """
@@ -319,7 +319,7 @@ def test_a_network_without_mistakes_shows_none():
     assert "mistakes" not in show_mistakes([0, 1, 2], [0, 1, 2], [0.9, 0.8, 0.7])
 
 
-def test_captions_tell_true_predicted_and_confidence():
+def test_captions_show_true_predicted_and_confidence():
     """Of all classes, whose names must fit below a picture; the first two answers are correct."""
     labels = [3, 3, *range(10)]
     predicted = [3, 3, *range(1, 10), 0]
@@ -414,7 +414,7 @@ def test_settings_name_an_nvidia_gpu(device, expected, monkeypatch):
 
 
 def hparams_page(directory: Path) -> SimpleNamespace:
-    """Ask TensorBoard, as its page HPARAMS does, for the columns, and for a line of each run."""
+    """Ask TensorBoard, as its HPARAMS page does, for the columns, and for a line of each run."""
     from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
     from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
     from tensorboard.plugins.base_plugin import TBContext
@@ -437,7 +437,7 @@ def hparams_page(directory: Path) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def page(study) -> SimpleNamespace:
-    """TensorBoard's page HPARAMS of the three runs."""
+    """TensorBoard's HPARAMS page of the three runs."""
     return hparams_page(study)
 
 

@@ -82,7 +82,7 @@ def test_relu_passes_positive_sums_and_sets_negative_to_0():
 
 
 def test_logits_are_not_probabilities():
-    """There is neither a softmax nor a ReLU behind the output layer."""
+    """There is neither a softmax nor a ReLU after the output layer."""
     model = relay(depth=1)
     model.output.weight[:, 0] = torch.arange(-5, 5)
     assert model(torch.ones(1, 28, 28)).tolist() == [[-5, -4, -3, -2, -1, 0, 1, 2, 3, 4]]
@@ -126,7 +126,7 @@ def test_every_hidden_layer_has_dropout():
 
 
 def test_units_are_dropped_independently_of_each_other():
-    """With dropout 0.5, all of four units are there once in 16 times, and none just as often."""
+    """With dropout 0.5, all four units are active one time in 16, and none of them as often."""
     model = MLP(units=4, dropout=0.5).requires_grad_(False)
     for parameter in model.parameters():
         parameter.zero_()

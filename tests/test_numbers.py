@@ -72,7 +72,7 @@ def test_augmentation_and_dropout_trade_fit_for_a_smaller_gap(name, added_to, fi
     assert changes["accuracy/test"] < 0, "it costs accuracy with 55,000 images"
 
 
-def test_mirrored_images_cost_a_tenth_unless_they_are_trained(five):
+def test_mirrored_images_cost_a_tenth_unless_they_are_trained_on(five):
     for name in "vanilla", "xavier":
         assert five[name]["accuracy/mirrored"] < five[name]["accuracy/test"] - 0.1, name
     for name in "xavier-augment", "xavier-augment-dropout":
@@ -91,7 +91,7 @@ def test_with_few_images_augmentation_and_dropout_gain(tmp_path):
            "--epochs", "400"]
     plain = train_py(*few, log_dir=tmp_path / "plain")
     both = train_py(*few, "--augment", "--dropout", "0.2", log_dir=tmp_path / "both")
-    # With seeds 0 to 9, the accuracy rose by 0.014 ± 0.004, the test loss fell by 0.28 ± 0.01.
+    # With seeds 0 to 9, the accuracy rose by 0.014 ± 0.004 and the test loss fell by 0.28 ± 0.01.
     assert 0 < both["accuracy/test"] - plain["accuracy/test"] < 0.03
     assert both["loss/test"] - plain["loss/test"] == pytest.approx(-0.28, abs=0.06)
 

@@ -18,14 +18,15 @@ from model import MLP
 # The plain run prints a line about itself, two of headers, one for each of 4 epochs, two more.
 
 
-def test_the_first_line_tells_the_directory_and_the_epochs(capsys):
+def test_the_first_line_shows_the_directory_and_the_epochs(capsys):
     quick_run("--epochs=1", "--resume")
     quick_run("--epochs=3", "--resume")
     quick_run("--epochs=2", log_dir="new")
     lines = capsys.readouterr().out.splitlines()
     # Between them are 2 headers, an epoch or two and 2 lines at the end.
     assert [lines[0], lines[6], lines[13]] == [
-        "run: epochs 1 to 1 (no checkpoint to resume)", "run: epochs 2 to 3", "new: epochs 1 to 2"]
+        "run: epochs 1 to 1 (no checkpoint to resume from)", "run: epochs 2 to 3",
+        "new: epochs 1 to 2"]
 
 
 def test_each_title_of_the_table_is_below_its_heading(plain_run):
@@ -86,7 +87,7 @@ def test_the_summary_is_of_the_last_epoch_even_if_it_is_worse(monkeypatch, capsy
 
 def test_the_last_line_is_a_command_that_shows_the_run(plain_run):
     text, _, command = plain_run.printed[-1].partition(": ")
-    assert text == "see it"
+    assert text == "to view it"
     assert shlex.split(command) == ["tensorboard", "--logdir", str(plain_run.directory.parent)]
 
 
@@ -144,7 +145,7 @@ def interrupt(*_) -> None:
 
 
 @pytest.mark.parametrize("place, name", [(train, "load_splits"), (MLP, "forward")])
-def test_ctrl_c_is_one_line_and_exit_code_130(place, name, monkeypatch, capsys):
+def test_ctrl_c_gives_one_line_and_exit_code_130(place, name, monkeypatch, capsys):
     monkeypatch.setattr(place, name, interrupt)
     with pytest.raises(SystemExit) as end:
         quick_run()
@@ -153,8 +154,8 @@ def test_ctrl_c_is_one_line_and_exit_code_130(place, name, monkeypatch, capsys):
         "train.py: interrupted; rerun it with --resume to continue\n")
 
 
-def test_a_disk_full_of_checkpoints_is_one_line():
-    with disk_for(200_000), pytest.raises(SystemExit) as end:  # a checkpoint has 320 kB
+def test_a_disk_full_of_checkpoints_gives_one_line():
+    with disk_for(200_000), pytest.raises(SystemExit) as end:  # a checkpoint takes 320 kB
         quick_run("--epochs=1")
     assert max(path.stat().st_size for path in Path("run").glob("events*")) < 200_000
     assert re.fullmatch("train.py: error: .*File too large", end.value.code)

@@ -30,7 +30,7 @@ PYTHON = [re.sub(r"(?m)^    ", "", block) if block.startswith("    ") else block
 
 
 def table(titles: str) -> dict[str, list[str]]:
-    """Return {first cell: cells} of the README's table whose titles begin so."""
+    """Return {first cell: cells} of the README's table whose titles begin like this."""
     lines = README[README.index(titles):].split("\n\n")[0].splitlines()[2:]
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
     return {row[0]: row for row in rows}
@@ -215,7 +215,7 @@ def test_the_line_of_an_exercise_counts_different_units(capsys):
 # What is printed, and the numbers
 
 
-def test_the_readme_shows_the_screen_of_a_run(capsys):
+def test_the_readme_shows_the_output_of_a_run(capsys):
     run("--epochs", 1, "--resume", log_dir="runs/vanilla")
     first, upper_titles, titles, *_, last = capsys.readouterr().out.splitlines()
     first = first.replace("epochs 1 to 1", "epochs 1 to 20")
@@ -223,7 +223,7 @@ def test_the_readme_shows_the_screen_of_a_run(capsys):
     assert f"\n{last}\n" in README
 
 
-def test_the_readme_tells_the_settings_that_are_fixed():
+def test_the_readme_states_the_settings_that_are_fixed():
     args = train.parse_args([])
     for words in (f"a learning rate of {args.lr} and batches of {args.batch_size}",
                   f"{args.examples:,} images for training", f"(`--patience {args.patience}`)"):

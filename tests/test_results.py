@@ -128,7 +128,7 @@ def test_runs_that_differ_only_in_seed_share_a_row():
 
 
 def test_seeds_give_mean_and_sample_standard_deviation():
-    # differences to the mean, 0.4: -0.3, 0.1, 0.1, 0.1; sqrt(0.12 / 3) = 0.2
+    # differences from the mean, 0.4: -0.3, 0.1, 0.1, 0.1; sqrt(0.12 / 3) = 0.2
     save_seeds("vanilla", [0.1, 0.5, 0.5, 0.5])
     assert column("loss/train") == ["0.4000 ± 0.2000"]
 
@@ -322,7 +322,7 @@ def test_the_rule_for_luck_stands_below_the_table(verdicts):
     rule = " ".join(verdicts.output.rpartition("|")[2].split())
     assert rule == (
         "A difference is mean ± standard deviation over the seeds that both runs have. It may be "
-        "luck if the mean is no larger than the standard deviation times Student's t (95 %) / "
+        "luck if the mean is no larger than the standard deviation times Student's t (95%) / "
         "sqrt(seeds): 2.48 times with 3 seeds, 1.24 times with 5 seeds, 0.72 times with 10 seeds.")
 
 
@@ -382,7 +382,7 @@ def test_a_difference_needs_two_seeds_in_common():
     assert shown.errors == [
         "results.py: error: runs/short left out: not finished, 2 of 3 epochs",
         "results.py: error: one left out: a difference needs at least 2 seeds that both runs "
-        "have, and vanilla has 1 of its 2; train both with more values of --seed"]
+        "have, but vanilla has 1 of its 2; train both with more values of --seed"]
     assert shown.code == 1
 
 

@@ -52,7 +52,7 @@ def assert_same(actual: dict, expected: dict, scene: str = "") -> None:
 def killed(data_dir, tmp_path_factory) -> SimpleNamespace:
     """A process that was killed when it had printed epoch 2, and how many epochs it had saved.
 
-    tests/child.py takes the modules away that only Unix has: train.py does not need them.
+    tests/child.py takes away the modules that only Unix has: train.py does not need them.
     """
     directory = tmp_path_factory.mktemp("killed")
     process = start_process(*FLAGS, "--epochs=100000", f"--log-dir={directory}")
@@ -196,10 +196,11 @@ def test_the_learning_rate_and_the_wait_for_a_low_are_resumed(monkeypatch):
 def test_all_settings_that_changed_are_named_and_refused(plain_run):
     flags = ["--init=zero", "--augment", "--dropout=0.5", "--depth=2", "--hidden=21",
              "--examples=9", "--batch-size=64", "--lr=0.3", "--patience=3", "--seed=6"]
-    words = ["--init was default and is zero", "--augment was False and is True",
-             "--dropout was 0.0 and is 0.5", "--depth was 1 and is 2", "--hidden was 20 and is 21",
-             "--examples was 55000 and is 9", "--batch-size was 120 and is 64",
-             "--lr was 0.5 and is 0.3", "--patience was 2 and is 3", "--seed was 5 and is 6"]
+    words = ["--init was default but is now zero", "--augment was False but is now True",
+             "--dropout was 0.0 but is now 0.5", "--depth was 1 but is now 2",
+             "--hidden was 20 but is now 21", "--examples was 55000 but is now 9",
+             "--batch-size was 120 but is now 64", "--lr was 0.5 but is now 0.3",
+             "--patience was 2 but is now 3", "--seed was 5 but is now 6"]
     path = plain_run.directory / "checkpoint.pt"
     with pytest.raises(SystemExit) as end:
         train.main([*plain_run.flags, "--resume", *flags])

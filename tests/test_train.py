@@ -193,7 +193,7 @@ def rates(monkeypatch, *flags, **losses) -> list[float]:
 
 
 def test_the_rate_falls_after_patience_plus_1_epochs(monkeypatch):
-    """The first loss is a low, the same loss again is not. Then it falls by a factor of 10."""
+    """The first loss is a low; the same loss again is not. Then it falls by a factor of 10."""
     found = {patience: rates(monkeypatch, "--patience", patience, val=[1] * 8)
              for patience in (0, 1, 2, 1000)}
     assert found == {
@@ -309,7 +309,7 @@ def test_network_and_images_are_moved_to_the_device(monkeypatch):
 
 
 def test_weights_are_drawn_before_they_are_moved(monkeypatch):
-    """Other devices draw other numbers, so on them a seed would begin with other weights."""
+    """Devices draw different numbers, so the same seed would start from different weights."""
     moved = []
 
     class Watched(train.MLP):
