@@ -77,17 +77,21 @@ fan_out units that the input feeds into. If w_1, ..., w_m are the weights from t
 
     dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
 
-By the same three rules, with gradients in place of inputs and fan_out in place of fan_in, gradients
-keep their size if fan_out * Var(weight) = 1. (This assumes that gradients are independent of the
-weights, which is only roughly true.) So Var(weight) should be 1 / fan_in for the forward pass and
-1 / fan_out for the backward pass. xavier compromises: Var(weight) = 2 / (fan_in + fan_out).
+If the gradients are independent of the weights, which is roughly true, the same three rules give
+
+       Var(dloss/dinput) = fan_out * Var(weight) * E[(dloss/dsum)^2]
+
+so the gradients keep their size if fan_out * Var(weight) = 1. For the forward pass, Var(weight)
+should be 1 / fan_in, and for the backward pass, 1 / fan_out. xavier compromises: it takes
+Var(weight) = 2 / (fan_in + fan_out).
 
 kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are
-just as likely to be drawn, and flipping turns s into -s. ReLU sets the negative sums to 0, so it
-halves the mean square: E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the
-variance of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, ReLU halves the mean
-square of the gradients as well, because a gradient passes only where the sum is positive. Between
-layers with fan_in = fan_out, the doubled variance makes up for this, too.
+just as likely to be drawn, and they turn s into -s. So positive sums contribute half of the mean
+square, and negative sums the other half. ReLU sets the negative sums to 0, so half is left:
+E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the variance of the weights,
+from 1 / fan_in to 2 / fan_in. In the backward pass, a gradient passes only where the sum is
+positive, so ReLU halves the mean square of the gradients as well. The doubled variance makes up for
+this, too, if fan_in = fan_out.
 
 To summarise: with ReLU, E[input^2] is multiplied by fan_in * Var(weight) / 2 from each hidden layer
 to the next. Between layers with the same number of units, fan_in = fan_out, the factor is

@@ -109,15 +109,16 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         return history
 
     splits = load_splits(args.data_dir, args.device, args.examples)
-    variants = make_variants(splits["train"][0]) if args.augment else None
+    images, labels = splits["train"]
+    variants = make_variants(images) if args.augment else None
     with SummaryWriter(args.log_dir) as writer:
         settings = settings_of(args)  # the flags that define the experiment
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
-            # TensorBoard will show 64 training images, the same ones in all runs with this seed. So
-            # seed again: by now, some modes have used up more random numbers than others.
+            # Log a batch of 64 training images. Seeding again makes it the same batch in all runs
+            # with this seed: by now, some modes have used up more random numbers than others.
             torch.manual_seed(args.seed)
-            inputs, _ = next(shuffled_batches(*splits["train"], 64, variants))
+            inputs, _ = next(shuffled_batches(images, labels, 64, variants))
             log_start(writer, model, inputs)
         print_header(args, len(history) + 1)
         for epoch in range(len(history) + 1, args.epochs + 1):
@@ -128,7 +129,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
-            batches = shuffled_batches(*splits["train"], args.batch_size, variants)
+            batches = shuffled_batches(images, labels, args.batch_size, variants)
             metrics = {"loss/train": train_epoch(model, criterion, optimizer, batches)}
             for split in ("train_clean", "val", "test", "mirrored"):
                 loss, accuracy = evaluate(model, criterion, ordered_batches(*splits[split]))
@@ -163,7 +164,8 @@ def resume(args: argparse.Namespace, path: Path, parts: dict) -> list[dict[str, 
 def check_losses(metrics: dict[str, float], epoch: int, args: argparse.Namespace) -> None:
     """Exit with a message if training has diverged, because nothing useful can follow."""
     for tag in ("loss/train", "loss/val"):
-        diverged = not metrics[tag] < 1e6  # true for nan, too; 1e6 is far above guessing (2.3)
+        # 1e6 is far above guessing (2.3). Not ">=", because every comparison with nan is false.
+        diverged = not metrics[tag] < 1e6
         if diverged:
             sys.exit(f"train.py: error: training diverged: {tag} is {metrics[tag]:.3g} in epoch "
                      f"{epoch}; start again with --lr below {args.lr:g}, in another --log-dir or "
@@ -255,7 +257,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                      f"({reason})")
     if "log_dir" not in args:
         args.log_dir = Path("runs", directory_name(args))
-    args.log_dir = Path(os.path.expanduser(args.log_dir))  # the shell does not expand --log-dir=~/x
+    # The shell expands "--log-dir ~/x", but not "--log-dir=~/x".
+    args.log_dir = Path(os.path.expanduser(args.log_dir))
     if os.path.isfile(args.log_dir):
         parser.error(f"--log-dir {args.log_dir} is a file but must be a directory")
     if os.path.exists(args.log_dir / "checkpoint.pt") and not args.resume:
@@ -300,7 +303,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
         sys.exit(f"train.py: error: {error}")
     except KeyboardInterrupt:
         print("train.py: interrupted; rerun it with --resume to continue", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(130)  # the usual exit code after Ctrl-C
     last = history[-1]
     print(f"train loss {last['loss/train']:.4f}, gap {last['loss/gap']:.4f}, "
           f"test accuracy {last['accuracy/test']:.4f}, mirrored {last['accuracy/mirrored']:.4f}")

@@ -22,7 +22,7 @@ echo "$(basename "$0") $*" >> calls
 """
 CALLS = ["shellcheck experiments.sh .ci/run", "python3 -m venv .venv",
          "pip install -r requirements.txt", "python -m pytest", "pip install -q ruff",
-         "ruff check .", "python download.py", "python -c the riddle", "python -m pytest -m slow"]
+         "ruff check .", "python download.py", "python -c the puzzle", "python -m pytest -m slow"]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def commands(directory) -> None:
     """A copy of the gate, and commands that do nothing in place of those that it runs."""
     (directory / ".ci").mkdir()
     shutil.copy(GATE, directory / ".ci")
-    (directory / "README.md").write_text("python -c the riddle\n")
+    (directory / "README.md").write_text("python -c the puzzle\n")
     for name in "shellcheck", "python3":
         make_script(directory / "bin" / name, FAKE_COMMAND)
     for name in "pip", "python", "ruff":

@@ -116,8 +116,8 @@ def test_the_readme_and_train_py_have_the_five_commands():
 
 
 def test_a_run_of_your_own_goes_where_the_readme_says():
-    flags, directory = re.search(r"A run of your own, `python train\.py (.*?)`,\s+trains into "
-                                 r"`(.*?)`", README).groups()
+    flags, directory = re.search(r"A run of your own, `python train\.py (.*?)`,\s+is saved "
+                                 r"in `(.*?)`", README).groups()
     assert settings(flags.split())["log_dir"] == Path(directory)
 
 
@@ -242,11 +242,11 @@ def test_the_readmes_gap_is_val_minus_clean():
 
 
 def test_the_readmes_two_tables_of_the_five_runs_agree():
-    means, riddle = table("| run | train | clean |"), table("| run | study: train loss |")
+    means, puzzle = table("| run | train | clean |"), table("| run | study: train loss |")
     for name in EXPERIMENTS:
         _, train_loss, *_, accuracy, mirrored = means[name]
-        assert train_loss == f"{float(riddle[name][2]):.2f}", f"{name}, train loss"
-        assert [accuracy, mirrored] == riddle[name][4:6], f"{name}, accuracies"
+        assert train_loss == f"{float(puzzle[name][2]):.2f}", f"{name}, train loss"
+        assert [accuracy, mirrored] == puzzle[name][4:6], f"{name}, accuracies"
 
 
 def test_the_readme_states_the_rule_of_results_py():
