@@ -14,7 +14,9 @@ import data
 import download
 from conftest import ROOT, SPLITS, assert_equal, idx_file, noise_images
 
-VAL_SIZE = data.VAL_SIZE  # the real one: this line runs before conftest.py makes it smaller
+# The real one. This line runs when the file is imported; conftest.py's fixture data_dir makes it
+# smaller when the tests start.
+VAL_SIZE = data.VAL_SIZE
 
 
 # The files
@@ -57,7 +59,7 @@ def test_the_classes_are_in_the_order_of_the_labels():
 def large() -> Iterator[SimpleNamespace]:
     """60,000 images to train on, 10,000 to test on, their labels, and the directory of the files.
 
-    All tests of this file that load a data set load this one.
+    From the first test that asks for it, it is the only data set that this file can load.
     """
     images = noise_images(70_000)
     labels = torch.arange(70_000) % 7
@@ -139,12 +141,12 @@ def test_mirrored_images_keep_their_labels(splits):
 
 
 def test_the_mirrored_half_is_fixed_whatever_the_seed(splits):
-    """The README's accuracies belong to this half. Others would be about as good, but different."""
+    """With a different half, the README's mirrored accuracies would be slightly different, too."""
     torch.manual_seed(3)
     images = splits["test"][0]
     flipped = numbers_where_equal(data.mirror_half(images), images.flip(2))
     assert flipped[:6] == [0, 1, 3, 4, 7, 9]
-    assert sum(flipped) == 24_892_200
+    assert sum(flipped) == 24_892_200  # stands for the list of all 5,000
 
 
 def test_mirroring_does_not_affect_the_random_numbers_of_a_run():
@@ -181,11 +183,11 @@ def epoch_of(images: torch.Tensor, augment: bool) -> tuple[torch.Tensor, torch.T
     return torch.cat(batch_images), torch.cat(batch_labels)
 
 
-# In each of these tests, the first epoch is without augmentation and the second one with it.
+# Up to "The augmentation", each test runs one epoch without augmentation, then one with it.
 
 
-def test_an_epoch_is_a_random_permutation_of_the_examples():
-    """With the same seed it is the same one, with augmentation as without."""
+def test_an_epoch_is_a_random_permutation_given_by_the_seed():
+    """It is the same with augmentation as without."""
     for augment in False, True:
         torch.manual_seed(7)
         _, labels = epoch_of(noise_images(300), augment)
@@ -201,7 +203,7 @@ def test_the_last_batch_is_what_remains():
 
 
 def test_each_label_stays_with_its_image():
-    """Image i has the brightness i, and a shift moves a black edge in, but leaves the middle."""
+    """Image i has brightness i everywhere. No shift can change its middle pixel."""
     images = torch.arange(200, dtype=torch.uint8).view(200, 1, 1).repeat(1, 28, 28)
     for augment in False, True:
         shuffled, labels = epoch_of(images, augment)
@@ -210,7 +212,7 @@ def test_each_label_stays_with_its_image():
 
 
 def test_the_network_gets_pixels_from_0_to_1_as_float32():
-    every_value = (torch.arange(784) % 256).byte().view(1, 28, 28).repeat(10, 1, 1)
+    every_value = (torch.arange(784) % 256).byte().view(1, 28, 28).repeat(10, 1, 1)  # ten images
     for augment in False, True:
         images, _ = epoch_of(every_value, augment)
         assert_equal(images.unique(), torch.arange(256) / 255, f"pixels, augment={augment}")
@@ -230,16 +232,16 @@ def test_batches_are_drawn_on_the_device_of_the_images():
 
 
 def test_variants_are_flipped_then_shifted_as_documented():
-    """The only white pixel of an image shows where the image went."""
+    """The only white pixel, of the second of two images, shows where the image went."""
     images = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    images[1, 10, 5] = 255  # row 10, column 5
+    images[1, 10, 5] = 255  # row 10, column 5; flipped, column 22
     variants = data.make_variants(images)
     assert variants.shape == (2, 2, 3, 3, 28, 28)
-    down_or_up = {0: 11, 1: 10, 2: 9}  # {y: row of the pixel}
-    right_or_left = {(0, 0): 6, (0, 1): 5, (0, 2): 4,  # {(mirror, x): its column}
-                     (1, 0): 23, (1, 1): 22, (1, 2): 21}  # 22 is 27 - 5
-    expected = [[1, mirror, y, x, row, column]
-                for (mirror, x), column in right_or_left.items() for y, row in down_or_up.items()]
+    row_at_y = {0: 11, 1: 10, 2: 9}
+    column_at_mirror_and_x = {(0, 0): 6, (0, 1): 5, (0, 2): 4,
+                              (1, 0): 23, (1, 1): 22, (1, 2): 21}
+    expected = [[1, mirror, y, x, row, column] for y, row in row_at_y.items()
+                for (mirror, x), column in column_at_mirror_and_x.items()]
     assert sorted(variants.nonzero().tolist()) == sorted(expected)
 
 
@@ -252,7 +254,7 @@ def test_a_shift_moves_black_in_at_the_edge():
     assert_equal(white_pixels, expected.expand(1, 2, 3, 3), "number of white pixels")
 
 
-def test_variants_take_the_memory_of_a_few_images_not_18():
+def test_18_variants_take_less_memory_than_three_copies():
     """They are views of the image and its mirror image, each with a black edge."""
     images = noise_images(100)
     size = data.make_variants(images).untyped_storage().nbytes()
@@ -262,27 +264,28 @@ def test_variants_take_the_memory_of_a_few_images_not_18():
 # The augmentation: the draw
 
 
-def test_each_image_becomes_any_of_its_18_variants():
-    """All are about equally likely, and drawn anew for each image of a batch.
+def test_all_18_variants_of_an_image_are_equally_likely():
+    """Variants of one pixel are enough here. The pixel says which variant it is.
 
-    Here the variants of image 0 are the numbers 0 to 17, those of image 1 are 18 to 35, and so on.
+    Those of image 0 are the numbers 0 to 17, those of image 1 are 18 to 35, and so on.
     """
     torch.manual_seed(0)
     variants = torch.arange(3 * 18).view(3, 2, 3, 3, 1, 1)
-    indices = torch.full((18_000,), 1)  # image 1, 18,000 times
+    indices = torch.full((18_000,), 1)  # a batch with image 1, 18,000 times
     counts = data.draw_variants(variants, indices).flatten().bincount(minlength=54)
     expected = 18 * [0] + 18 * [1_000] + 18 * [0]
     assert counts.tolist() == pytest.approx(expected, rel=0.15)  # 5 standard deviations
 
 
 def test_augmentation_does_not_change_the_clean_images():
-    images = noise_images(300)  # train_clean is a part of the same memory
+    """In load_splits(), train_clean is a view of train, so a change would affect it."""
+    images = noise_images(300)
     epoch_of(images, augment=True)
     assert_equal(images, noise_images(300), "images")
 
 
-def test_a_seed_draws_the_variants_that_it_has_always_drawn():
-    """The README's numbers depend on it: order, then for each batch the mirror, y and x."""
+def test_a_seed_always_draws_the_same_variants():
+    """The README's numbers depend on it: first the order, then mirror, y and x for each batch."""
     images = noise_images(200)
     variants = data.make_variants(images)
     torch.manual_seed(7)

@@ -17,11 +17,12 @@ MEASURED = ["train_clean", "val", "test", "mirrored"]
 FIFTH_EXPERIMENT = EXPERIMENTS["xavier-augment-dropout"]
 
 
-# The same training by hand, with numpy in float64. Only the random numbers are PyTorch's.
+# The same training by hand, with numpy in float64. Only what is random comes from PyTorch and from
+# the program: the initial weights, the order of the images, their variants, the dropped units.
 # parameters: weights and biases, [w1, b1, w2, b2, ...]; a layer computes inputs @ w.T + b.
 
 
-def answer(parameters: list, images: torch.Tensor, masks: list | None = None) -> tuple:
+def forward(parameters: list, images: torch.Tensor, masks: list | None = None) -> tuple:
     """Return the inputs of each layer and the probabilities, (B, 10).
 
     masks: for each hidden layer (B, units), 0 for a unit that is dropped, and for the others the
@@ -31,8 +32,8 @@ def answer(parameters: list, images: torch.Tensor, masks: list | None = None) ->
     for i in range(0, len(parameters) - 2, 2):
         activations = numpy.maximum(inputs[-1] @ parameters[i].T + parameters[i + 1], 0)  # ReLU
         inputs.append(activations * masks[i // 2] if masks else activations)
-    odds = numpy.exp(inputs[-1] @ parameters[-2].T + parameters[-1])
-    return inputs, odds / odds.sum(axis=1, keepdims=True)  # softmax
+    exponentials = numpy.exp(inputs[-1] @ parameters[-2].T + parameters[-1])
+    return inputs, exponentials / exponentials.sum(axis=1, keepdims=True)  # softmax
 
 
 def cross_entropies(probabilities: numpy.ndarray, labels: torch.Tensor) -> numpy.ndarray:
@@ -48,12 +49,12 @@ def gradients(parameters: list, inputs: list, probabilities, labels, masks: list
         layer = i // 2
         found = [error.T @ inputs[layer], error.sum(axis=0), *found]
         if layer > 0:  # backward through dropout and ReLU, to the sums of the layer before
-            error = error @ parameters[i] * masks[layer - 1] * (inputs[layer] > 0)
+            error = (error @ parameters[i]) * masks[layer - 1] * (inputs[layer] > 0)
     return found
 
 
 def splits_of(examples: int = 55_000) -> dict[str, tuple]:
-    """Return the splits of the made-up data set."""
+    """Return the splits of the made-up data set, by default all of its 1,100 training images."""
     return load_splits(train.DEFAULT_DATA_DIR, examples=examples)
 
 
@@ -62,7 +63,7 @@ def measure(parameters: list, splits: dict) -> dict[str, float]:
     metrics = {}
     for split in MEASURED:
         images, labels = splits[split]
-        _, probabilities = answer(parameters, images)
+        _, probabilities = forward(parameters, images)
         metrics[f"loss/{split}"] = cross_entropies(probabilities, labels).mean()
         metrics[f"accuracy/{split}"] = (probabilities.argmax(axis=1) == labels.numpy()).mean()
     metrics["loss/gap"] = metrics["loss/val"] - metrics["loss/train_clean"]
@@ -70,8 +71,11 @@ def measure(parameters: list, splits: dict) -> dict[str, float]:
 
 
 def train_by_hand(flags: list[str]) -> tuple[list, list[dict]]:
-    """Return the parameters after training, and the metrics of each epoch."""
-    args = train.parse_args([*flags, "--resume"])
+    """Return the parameters after training, and the metrics of each epoch.
+
+    The learning rate stays the same: in fewer than five epochs, it cannot fall.
+    """
+    args = train.parse_args([*flags, "--resume"])  # which allows that the run exists
     splits = splits_of(args.examples)
     images, labels = splits["train"]
     sizes = [784, *[args.hidden] * args.depth, 10]
@@ -88,9 +92,10 @@ def train_by_hand(flags: list[str]) -> tuple[list, list[dict]]:
             batch = images[indices]
             if args.augment:
                 batch = draw_variants(make_variants(images), indices)
+            # The same units are dropped, because the random numbers are the same.
             units = torch.ones(len(indices), args.hidden)
             masks = [F.dropout(units, args.dropout).double().numpy() for _ in range(args.depth)]
-            inputs, probabilities = answer(parameters, batch, masks)
+            inputs, probabilities = forward(parameters, batch, masks)
             losses.extend(cross_entropies(probabilities, labels[indices]))
             steps = gradients(parameters, inputs, probabilities, labels[indices], masks)
             parameters = [p - args.lr * gradient for p, gradient in zip(parameters, steps)]
@@ -105,28 +110,29 @@ def saved_parameters(log_dir) -> dict[str, numpy.ndarray]:
 
 
 def assert_same_parameters(found: dict, expected: list) -> None:
-    """Fail if a weight or a bias differs by more than the rounding of float32, 3e-7 here.
+    """Fail if a weight or a bias differs by more than 5e-6.
 
-    A weight decay of 1e-5 would change some weights by 2e-5.
+    The rounding of float32 makes differences of 3e-7 here. A mistake makes larger ones: even a
+    weight decay of 1e-5 would change some weights by 2e-5.
     """
     assert [p.shape for p in found.values()] == [p.shape for p in expected]
     errors = {name: abs(p - q).max() for (name, p), q in zip(found.items(), expected)}
     assert {name: error for name, error in errors.items() if error > 5e-6} == {}
 
 
-def assert_same_metrics(found: dict, expected: dict, scene: str) -> None:
+def assert_same_metrics(found: dict, expected: dict, when: str) -> None:
     """Fail if metrics differ by more than the rounding of float32, and name those that do."""
     wrong = {tag: (found.get(tag), value) for tag, value in expected.items()
              if found.get(tag) != pytest.approx(value, rel=1e-5, abs=1e-6)}
-    assert wrong == {}, f"{scene}: found and expected"
+    assert wrong == {}, f"{when}: found and expected"
 
 
 @pytest.fixture(scope="module")
 def by_hand(plain_run) -> tuple[list, list[dict]]:
     """The plain run, computed by hand: parameters, history."""
     parameters, history = train_by_hand(plain_run.flags)
-    inputs, _ = answer(parameters, splits_of()["train"][0])
-    assert inputs[1].max() > 6, "ReLU6 would look like ReLU"
+    inputs, _ = forward(parameters, splits_of()["train"][0])
+    assert inputs[1].max() > 6, "too small to tell ReLU from ReLU6, which stops at 6"
     return parameters, history
 
 
@@ -134,16 +140,15 @@ def test_training_is_plain_gradient_descent(plain_run, by_hand):
     assert_same_parameters(saved_parameters(plain_run.directory), by_hand[0])
 
 
-def test_every_epoch_is_measured_as_by_hand(plain_run, by_hand):
+def test_every_epochs_metrics_match_those_computed_by_hand(plain_run, by_hand):
     """loss/train is a mean over examples: the last batch has 20 images, the others have 120."""
     pairs = zip(plain_run.history, by_hand[1], strict=True)
     for epoch, (found, expected) in enumerate(pairs, start=1):
         assert_same_metrics(found, expected, f"epoch {epoch}")
 
 
-def test_augmentation_and_dropout_train_as_by_hand():
-    """In three hidden layers, and in a run that was stopped after its first epoch."""
-    flags = [*FIFTH_EXPERIMENT, "--dropout=0.3", "--depth=3", "--hidden=20", "--seed=5",
+def test_a_resumed_deep_run_with_augmentation_and_dropout_matches_training_by_hand():
+    flags = ["--init=xavier", "--augment", "--dropout=0.3", "--depth=3", "--hidden=20", "--seed=5",
              "--examples=300"]
     quick_run(*flags, "--epochs=1")
     history = quick_run(*flags, "--epochs=3", "--resume")
@@ -156,19 +161,20 @@ def test_augmentation_and_dropout_train_as_by_hand():
 # The measurements
 
 
-def test_only_training_has_augmentation_and_dropout():
-    """The four splits are measured on their plain images, with every unit of the saved network."""
+def test_measurements_are_without_augmentation_or_dropout():
+    """In any run, the four splits are measured on plain images, with every unit of the network."""
     splits = splits_of(examples=300)
-    for flags in ["--augment"], ["--dropout=0.5"], ["--depth=3", "--init=kaiming"]:
+    for name, flags in {"augment": ["--augment"], "dropout": ["--dropout=0.5"],
+                        "deep": ["--depth=3", "--init=kaiming"]}.items():
         for epoch in 1, 2:  # the second one is resumed
             history = quick_run(*flags, "--examples=300", f"--epochs={epoch}", "--resume",
-                                log_dir=flags[0])
-            expected = measure([*saved_parameters(flags[0]).values()], splits)
-            assert_same_metrics(history[-1], expected, f"{flags}, epoch {epoch}")
+                                log_dir=name)
+            expected = measure([*saved_parameters(name).values()], splits)
+            assert_same_metrics(history[-1], expected, f"{name}, epoch {epoch}")
 
 
-def test_measuring_records_nothing_for_gradients():
-    """Recording would take time and memory."""
+def test_measuring_tracks_no_gradients():
+    """Tracking would take time and memory."""
     recorded = []
 
     def criterion(logits, labels):
@@ -187,13 +193,13 @@ def rates(monkeypatch, *flags, **losses) -> list[float]:
     """Return the learning rate of each epoch of a run with dictated losses."""
     dictate_losses(monkeypatch, **losses)
     epochs = len(next(iter(losses.values())))
-    history = quick_run(*flags, "--hidden=5", "--epochs", epochs,
-                        log_dir="".join(map(str, ["run", *flags])))
+    log_dir = "run" + "".join(map(str, flags))  # each run of a test needs its own
+    history = quick_run(*flags, "--hidden=5", "--epochs", epochs, log_dir=log_dir)
     return [round(metrics["learning_rate"], 9) for metrics in history]
 
 
-def test_the_rate_falls_after_patience_plus_1_epochs(monkeypatch):
-    """The first loss is a low; the same loss again is not. Then it falls by a factor of 10."""
+def test_the_rate_falls_after_patience_plus_1_epochs_without_a_new_low(monkeypatch):
+    """The first loss counts as a low; the same loss again does not. The rate falls to a tenth."""
     found = {patience: rates(monkeypatch, "--patience", patience, val=[1] * 8)
              for patience in (0, 1, 2, 1000)}
     assert found == {
@@ -205,14 +211,13 @@ def test_the_rate_falls_after_patience_plus_1_epochs(monkeypatch):
 
 
 def test_a_new_low_restarts_the_wait_for_the_next(monkeypatch):
-    """It need only be a little lower than the lowest loss so far, not than the last one."""
-    losses = [0.1, 2, 2, 0.0999, 2, 2, 1]
-    assert rates(monkeypatch, "--lr=3", val=losses) == [3] * 7
-    assert rates(monkeypatch, val=[*losses, 1]) == [0.2] * 7 + [0.02]
+    """A low is lower than all losses so far, if only a little. The 1 at the end is not."""
+    losses = [0.1, 2, 2, 0.0999, 2, 2, 1, 1]
+    assert rates(monkeypatch, val=losses) == [0.2] * 7 + [0.02]
 
 
 def test_only_loss_val_affects_the_rate(monkeypatch):
-    rising = [1, 2, 3, 4, 5, 6]
+    rising = [1, 2, 3, 4, 5, 6]  # while val, which is not given, falls
     others = dict.fromkeys(["train", "train_clean", "test", "mirrored"], rising)
     assert rates(monkeypatch, **others) == [0.2] * 6
 
@@ -222,25 +227,25 @@ def test_only_loss_val_affects_the_rate(monkeypatch):
 
 @pytest.fixture(scope="module")
 def epochs_seen(data_dir, tmp_path_factory) -> dict[str, list[tuple]]:
-    """What trains in two epochs of the experiments and of other seeds: {name: [(images, labels)]}.
+    """What a network is trained on in two epochs: {name of the run: [(images, labels), ...]}.
 
-    images: float32 (N, 784), labels: int64 (N,).
+    images: float32 (N, 784), labels: int64 (N,). The runs are the experiments and three more seeds.
     """
     home = tmp_path_factory.mktemp("epochs_seen")
-    seen = []
+    seen = {}
 
-    def look(model, criterion, optimizer, batches):
+    def record(model, criterion, optimizer, batches):
         images, labels = zip(*batches)
-        seen.append((torch.cat(images).flatten(1), torch.cat(labels)))
+        seen.setdefault(name, []).append((torch.cat(images).flatten(1), torch.cat(labels)))
         return 1.0
 
     runs = EXPERIMENTS | {f"seed {seed}": [f"--seed={seed}"] for seed in (1, 2, 3)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "train_epoch", look)
+        patch.setattr(train, "train_epoch", record)
         patch.setattr(train, "evaluate", lambda *_: (1.0, 0.5))
         for name, flags in runs.items():
             quick_run(*flags, "--hidden=5", "--epochs=2", log_dir=home / name)
-    return {name: [seen.pop(0), seen.pop(0)] for name in runs}
+    return seen
 
 
 def test_all_experiments_train_in_the_same_order(epochs_seen):
@@ -256,8 +261,8 @@ def test_no_two_epochs_or_seeds_have_the_same_order(epochs_seen):
     assert len(set(orders.values())) == 8, orders
 
 
-def test_only_the_flag_augment_changes_what_trains(epochs_seen):
-    """17 of the 18 variants are different from the image."""
+def test_only_augment_changes_the_training_images(epochs_seen):
+    """17 of the 18 variants are different from the image, so 17/18 of the images differ."""
     for name in EXPERIMENTS:
         for epoch, plain_epoch in zip(epochs_seen[name], epochs_seen["vanilla"], strict=True):
             share = (epoch[0] != plain_epoch[0]).any(dim=1).double().mean().item()
@@ -271,8 +276,8 @@ def test_the_same_command_gives_the_same_bits():
 
 
 def test_no_measurement_but_loss_val_affects_training(monkeypatch):
-    """With fewer images to measure, and wrong labels, it gives the same network."""
-    flags = [*FIFTH_EXPERIMENT, "--epochs=3", "--hidden=10", "--patience=0"]
+    """With fewer images in the other splits, and wrong labels, the network is the same."""
+    flags = [*FIFTH_EXPERIMENT, "--epochs=3", "--hidden=10", "--patience=0"]  # 0: the rate can fall
     quick_run(*flags, log_dir="true")
     splits = splits_of()
     for split in "train_clean", "test", "mirrored":
@@ -295,21 +300,24 @@ def test_network_and_images_are_moved_to_the_device(monkeypatch):
     """The device "meta" stores no numbers, so it works on every computer, but cannot train."""
     devices = []
 
-    def look(model, criterion, optimizer, batches):
+    def record(model, criterion, optimizer, batches):
         devices.extend(tensor.device.type for tensor in (*model.parameters(), *next(batches)))
         raise TrainingBegins
 
-    monkeypatch.setattr(train, "train_epoch", look)
+    monkeypatch.setattr(train, "train_epoch", record)
     monkeypatch.setattr(train, "log_start", lambda *_: None)
     args = train.parse_args(["--augment"])
-    args.device = "meta"
+    args.device = "meta"  # which parse_args() would refuse
     with pytest.raises(TrainingBegins):
         train.train(args)
     assert devices == ["meta"] * 6  # four parameters, images and labels
 
 
 def test_weights_are_drawn_before_they_are_moved(monkeypatch):
-    """Devices draw different numbers, so the same seed would start from different weights."""
+    """Devices draw different numbers, so the same seed would start from different weights.
+
+    If they were drawn after the move, the weights at the move would not be those that train.
+    """
     moved = []
 
     class Watched(train.MLP):
@@ -332,7 +340,8 @@ def test_a_frozen_layer_stays_and_the_rest_is_trained(monkeypatch):
     history = quick_run("--epochs=3", "--hidden=10")
     assert history[2]["loss/train"] < history[0]["loss/train"]
     torch.manual_seed(0)
-    assert checkpoint()["model"]["hidden.0.weight"] == nn.Linear(784, 10).weight.tolist()
+    hidden = nn.Linear(784, 10)  # 10 is --hidden
+    assert checkpoint()["model"]["hidden.0.weight"] == hidden.weight.tolist()
 
 
 class CNN(nn.Sequential):
@@ -349,7 +358,7 @@ def test_a_convolutional_network_trains_and_is_logged(monkeypatch):
     assert history[1]["loss/val"] < history[0]["loss/val"] < 2.303, "it only guesses"
     tags = logged().keys()
     assert {"loss/val", "weights/1.weight", "gradients/1.weight", "mistakes"} <= tags
-    assert "filters" not in tags
+    assert "filters" not in tags, "only a layer connected to all pixels has filters to show"
 
 
 def test_after_a_slip_is_fixed_the_same_command_trains(monkeypatch):
@@ -361,4 +370,5 @@ def test_after_a_slip_is_fixed_the_same_command_trains(monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(NameError):
         patch.setattr(train, "train_epoch", slip)
         quick_run("--epochs=1")
+    # From here on, train_epoch() is the true one again.
     assert len(quick_run("--epochs=1")) == 1
