@@ -142,13 +142,12 @@ def make_variants(images: Tensor) -> Tensor:
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
     padded = F.pad(both, (1, 1, 1, 1))  # one black pixel on each side: (N, 2, 30, 30)
-    # A window of 28 x 28 pixels fits into 30 x 30 at 3 x 3 positions, and each of them is a shift.
-    # (At y = 0, the window includes the black row at the top, so the image appears moved down.)
-    # x.unfold(dimension, size, step) is a view of all windows of this size along one dimension. The
-    # dimension then counts the windows, and what is in a window gets a new dimension at the end.
-    # For example, 4 elements [a, b, c, d] have 2 windows of 3: [[a, b, c], [b, c, d]].
-    windows = padded.unfold(2, 28, 1)  # 30 rows have 3 windows of 28: (N, 2, 3, 30, 28)
-    return windows.unfold(3, 28, 1)  # and so have 30 columns: (N, 2, 3, 3, 28, 28)
+    # A shifted image is a slice of 28 x 28 pixels:
+    #     variants[:, :, y, x] is padded[:, :, y:y + 28, x:x + 28]        for y and x from 0 to 2
+    # (At y = 0, the slice includes the black row at the top, so the image appears moved down.)
+    # unfold(dimension, size, step) makes all slices of one size along a dimension. It copies no
+    # pixels: the result is a view of padded.
+    return padded.unfold(2, 28, 1).unfold(3, 28, 1)  # slices of the rows, then of the columns
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:

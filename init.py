@@ -35,11 +35,12 @@ moves in proportion to its gradient. By the chain rule, this gradient is a produ
 
     dloss/dweight_1 = input_1 * dloss/dsum
 
-The inputs are computed from the first layer to the last, and from layer to layer they can become
-smaller and smaller. The gradients dloss/dsum are computed from the last layer back to the first,
-and they can become smaller and smaller as well. If the input or dloss/dsum vanishes, the
-weight does not move. If they grow from layer to layer instead, the steps become far too large.
-Either way the network does not learn. Whether this happens depends on the variance of the weights.
+The inputs of a layer are the activations of the layer before. They are computed from the first
+layer to the last, and from layer to layer they can become smaller and smaller. The gradients
+dloss/dsum are computed from the last layer back to the first, and they can become smaller and
+smaller as well. If the input or dloss/dsum vanishes, the weight does not move. If they grow from
+layer to layer instead, the steps become far too large. Either way the network does not learn.
+Whether this happens depends on the variance of the weights.
 
 The weights are drawn at random with mean 0, independently of each other and of the inputs. Let
 E[...] be the average over all weights that could be drawn, and over the images. To keep it simple,
@@ -90,8 +91,8 @@ just as likely to be drawn, and they turn s into -s. So positive sums contribute
 square, and negative sums the other half. ReLU sets the negative sums to 0, so half is left:
 E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the variance of the weights,
 from 1 / fan_in to 2 / fan_in. In the backward pass, a gradient passes only where the sum is
-positive, so ReLU halves the mean square of the gradients as well. The doubled variance makes up for
-this, too, if fan_in = fan_out.
+positive, so ReLU halves the mean square of the gradients as well. Var(weight) = 2 / fan_out would
+make up for that. Between hidden layers with the same number of units, this is the same variance.
 
 To summarise: with ReLU, E[input^2] is multiplied by fan_in * Var(weight) / 2 from each hidden layer
 to the next. Between layers with the same number of units, fan_in = fan_out, the factor is
@@ -103,8 +104,8 @@ to the next. Between layers with the same number of units, fan_in = fan_out, the
 That is without biases. But default has random biases, and every layer adds new ones. So after a few
 layers, the part of the activations that comes from the image has vanished, and the part that comes
 from the biases remains. It is the same for every image. So the output is almost the same for every
-image, too, and the gradients contain almost nothing about the differences between images: the
-network does not learn to tell them apart.
+image, too. Training can hardly change that, because the gradient of a weight is a product with an
+activation, and the activations say almost nothing about the image any more.
 
 In the five runs of the study, with one hidden layer, the size of the initial weights makes little
 difference. The README shows what happens with 20 hidden layers.

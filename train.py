@@ -124,8 +124,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. (With args.seed + epoch, seed 1 in epoch 2 would draw the same numbers as
-            # seed 2 in epoch 1. As every --seed is below 100,000, no two such sums are equal here.)
+            # stopped. Every --seed is below 100,000, so no two epochs of any runs get the same sum
+            # unless both the seed and the epoch are the same.
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
@@ -156,7 +156,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
 def resume(args: argparse.Namespace, path: Path, parts: dict) -> list[dict[str, float]]:
     """Load the checkpoint into the parts; return the metrics of each epoch so far.
 
-    If a flag was added to train.py after the checkpoint was saved, its default is assumed.
+    If the program has got a new flag since the checkpoint was saved, its default is assumed.
     """
     return load_checkpoint(path, parts, settings_of(args), default_settings())
 
@@ -223,7 +223,7 @@ def make_parser() -> argparse.ArgumentParser:
                       help="cpu, cuda, cuda:1 or mps (their random numbers differ)")
     rest.add_argument("--data-dir", type=Path, default=DEFAULT_DATA_DIR, metavar="DIR",
                       help="directory of the data set")
-    # SUPPRESS means no default: parse_args() makes up a name from the other flags.
+    # SUPPRESS: without this flag, args has no log_dir until parse_args() makes up a name.
     rest.add_argument("--log-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
                       help="directory of the run (default: named after the flags, "
                            "e.g. runs/xavier-augment)")
