@@ -145,9 +145,10 @@ def make_variants(images: Tensor) -> Tensor:
     # A shifted image is a slice of 28 x 28 pixels:
     #     variants[:, :, y, x] is padded[:, :, y:y + 28, x:x + 28]        for y and x from 0 to 2
     # (At y = 0, the slice includes the black row at the top, so the image appears moved down.)
-    # unfold(dimension, size, step) makes all slices of one size along a dimension. It copies no
-    # pixels: the result is a view of padded.
-    return padded.unfold(2, 28, 1).unfold(3, 28, 1)  # slices of the rows, then of the columns
+    # unfold(dimension, size, step) makes all slices of one size along a dimension, without copying.
+    # This dimension then counts the slices, and their content gets a new dimension at the end:
+    rows = padded.unfold(2, 28, 1)  # (N, 2, 3, 30, 28)
+    return rows.unfold(3, 28, 1)  # (N, 2, 3, 3, 28, 28)
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:

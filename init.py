@@ -104,8 +104,8 @@ to the next. Between layers with the same number of units, fan_in = fan_out, the
 That is without biases. But default has random biases, and every layer adds new ones. So after a few
 layers, the part of the activations that comes from the image has vanished, and the part that comes
 from the biases remains. It is the same for every image. So the output is almost the same for every
-image, too. Training can hardly change that, because the gradient of a weight is a product with an
-activation, and the activations say almost nothing about the image any more.
+image, too. Training can hardly change that: the last layers get inputs that say almost nothing
+about the image, and the first layers get gradients that have become very small on the way back.
 
 In the five runs of the study, with one hidden layer, the size of the initial weights makes little
 difference. The README shows what happens with 20 hidden layers.

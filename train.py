@@ -124,8 +124,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. Every --seed is below 100,000, so no two epochs of any runs get the same sum
-            # unless both the seed and the epoch are the same.
+            # stopped. (Every --seed is below 100,000, so each epoch of each seed has its own sum.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
@@ -156,7 +155,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
 def resume(args: argparse.Namespace, path: Path, parts: dict) -> list[dict[str, float]]:
     """Load the checkpoint into the parts; return the metrics of each epoch so far.
 
-    If the program has got a new flag since the checkpoint was saved, its default is assumed.
+    An older version of this program may have saved the checkpoint without some of today's flags. It
+    is taken to have used their defaults.
     """
     return load_checkpoint(path, parts, settings_of(args), default_settings())
 
@@ -164,7 +164,7 @@ def resume(args: argparse.Namespace, path: Path, parts: dict) -> list[dict[str, 
 def check_losses(metrics: dict[str, float], epoch: int, args: argparse.Namespace) -> None:
     """Exit with a message if training has diverged, because nothing useful can follow."""
     for tag in ("loss/train", "loss/val"):
-        # 1e6 is far above guessing (2.3). Not ">=", because every comparison with nan is false.
+        # 1e6 is far above guessing (2.3). "not <", because nan is neither below 1e6 nor above it.
         diverged = not metrics[tag] < 1e6
         if diverged:
             sys.exit(f"train.py: error: training diverged: {tag} is {metrics[tag]:.3g} in epoch "

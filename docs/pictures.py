@@ -2,12 +2,13 @@
 
 Needs matplotlib (pip install matplotlib) and finished runs in seeds/, few/, few3000/, few10000/,
 few55000/ and depth/; the README has the commands. Curves are means over the available seeds; bands
-are one standard deviation. Writes docs/*.png, and prints two results that no table has: the size of
-the signal in 20 layers, and what early stopping would have given in few/.
+are one standard deviation. Writes docs/*.png, and prints two results that results.py does not have:
+the size of the signal in 20 layers, and what early stopping would have given.
 """
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -141,7 +142,7 @@ def draw_overfitting() -> None:
         axes.plot(epochs, clean, "--", color=color, linewidth=1.5, label="loss/train_clean")
         axes.fill_between(epochs, clean, val, color=color, alpha=0.15, label="loss/gap")
         lowest = int(val.argmin())
-        axes.plot(lowest + 1, val[lowest], "v", color="black", markersize=9,
+        axes.plot(lowest + 1, val[lowest], "o", color="black", markersize=7,
                   label="lowest loss/val")
         axes.set(title=name, xlabel="epoch", ylim=(0, 1.2), xlim=(1, len(val)),
                  xticks=(1, 100, 200, 300, 400))
@@ -151,44 +152,49 @@ def draw_overfitting() -> None:
     figure.savefig(DOCS / "overfitting.png", dpi=100)
 
 
+def last_epoch(history: list[dict[str, float]]) -> dict[str, float]:
+    """Return the metrics after the last epoch."""
+    return history[-1]
+
+
+def stopped_early(history: list[dict[str, float]]) -> dict[str, float]:
+    """Return the metrics after the epoch with the lowest loss/val."""
+    return min(history, key=lambda metrics: metrics["loss/val"])
+
+
+def gains(folder: str, name: str, choose: Callable) -> Tensor:
+    """Return a run's test accuracy minus that of plain, in the chosen epoch: (seeds,)."""
+    plain, run = histories(folder, "plain"), histories(folder, name)
+    return torch.tensor([choose(run[seed])["accuracy/test"] - choose(plain[seed])["accuracy/test"]
+                         for seed in run if seed in plain])
+
+
 def draw_examples() -> None:
-    """Draw what dropout and augmentation add to the test accuracy, by number of training images."""
+    """Draw what dropout and augmentation add to the test accuracy, by number of training images.
+
+    Prints the numbers of early stopping.
+    """
     folders = {1_000: "few", 3_000: "few3000", 10_000: "few10000", 55_000: "few55000"}
-    figure, panels = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained")
-    for axes, tag, title in ((panels[0], "accuracy/test", "accuracy/test minus that of plain"),
-                             (panels[1], "loss/test", "loss/test minus that of plain")):
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained", sharey=True)
+    for axes, choose, title in ((panels[0], last_epoch, "after the last epoch"),
+                                (panels[1], stopped_early, "stopped at the lowest loss/val")):
         axes.axhline(0, color=BLUE, linewidth=1.5)
         for shift, name in zip((0.95, 1, 1.05), FEW[1:]):
-            means, stds = [], []
-            for folder in folders.values():
-                plain, run = histories(folder, "plain"), histories(folder, name)
-                differences = torch.tensor([run[seed][-1][tag] - plain[seed][-1][tag]
-                                            for seed in run if seed in plain])
-                means.append(differences.mean())
-                stds.append(differences.std())
-            axes.errorbar([n * shift for n in folders], means, stds, fmt="o-", capsize=4,
+            found = {n: gains(folder, name, choose) for n, folder in folders.items()}
+            axes.errorbar([n * shift for n in found], [gain.mean() for gain in found.values()],
+                          [gain.std() for gain in found.values()], fmt="o-", capsize=4,
                           color=STYLES[name][0], label=name)
+            if choose is stopped_early:
+                for n, gain in found.items():
+                    print(f"{name}, {n} images, stopped early: {spread(gain.tolist(), '+')}, "
+                          f"higher in {int((gain > 0).sum())} of {len(gain)}")
         axes.set(title=title, xlabel="training images", xscale="log", xticks=list(folders))
         axes.set_xticklabels([f"{n:,}" for n in folders])
         axes.minorticks_off()
         draw_frame(axes)
-    panels[0].legend()
+    panels[0].set_ylabel("accuracy/test minus that of plain")
+    panels[0].legend(loc="lower left")
     figure.savefig(DOCS / "examples.png", dpi=100)
-
-
-def print_early_stopping() -> None:
-    """Print test accuracies at the epoch of the lowest loss/val, and differences from plain."""
-    chosen = {}
-    for name in FEW:
-        for seed, history in histories("few", name).items():
-            best = min(history, key=lambda metrics: metrics["loss/val"])
-            chosen.setdefault(name, {})[seed] = best["accuracy/test"]
-    print("test accuracy of the runs in few/ at their lowest loss/val:")
-    for name in FEW:
-        differences = [accuracy - chosen["plain"][seed] for seed, accuracy in chosen[name].items()]
-        print(f"{name}: {spread(list(chosen[name].values()))}, minus plain: "
-              f"{spread(differences, '+')}, higher in {sum(d > 0 for d in differences)} of "
-              f"{len(differences)}")
 
 
 @torch.inference_mode()
@@ -287,7 +293,6 @@ def main() -> None:
     draw_depth(splits["train"][0][:1000] / 255)
     draw_overfitting()
     draw_examples()
-    print_early_stopping()
 
 
 if __name__ == "__main__":
