@@ -42,10 +42,10 @@ smaller as well. If the input or dloss/dsum vanishes, the weight does not move. 
 layer to layer instead, the steps become far too large. Either way the network does not learn.
 Whether this happens depends on the variance of the weights.
 
-The weights are drawn at random with mean 0, independently of each other and of the inputs. Let
-E[...] be the average over all weights that could be drawn, and over the images. To keep it simple,
-suppose that E[input^2] is the same for all inputs of a layer. Three rules of probability lead to
-the variance of the sum:
+The weights are drawn at random with mean 0, independently of each other and of the inputs. The
+size of a sum depends on the draw, so let E[...] be the average over all possible draws, and over
+the images. To keep it simple, suppose that E[input^2] is the same for all inputs of a layer. Three
+rules of probability lead to the variance of the sum:
 
 1. The average of a product of independent random variables is the product of their averages. So a
    product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
