@@ -252,7 +252,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     try:
         torch.ones(1, device=args.device).item()  # try it
     except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]  # the first sentence
         parser.error(f"--device {args.device} does not work here; try cpu, cuda, cuda:1 or mps "
                      f"({reason})")
     if "log_dir" not in args:
