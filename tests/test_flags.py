@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -169,13 +170,11 @@ def test_a_device_that_does_not_work_is_refused_with_advice(error_of):
 def test_the_reason_against_a_device_is_one_sentence(error_of, monkeypatch):
     """PyTorch says more, in one line or several, and with three kinds of exceptions."""
 
-    def fail(*_, device):
-        raise kind(f"Found no driver{end}")
-
-    monkeypatch.setattr(torch, "ones", fail)
-    for kind in RuntimeError, AssertionError, ImportError:
-        for end in "\nPlease check that\nyou have one.", ". Please check that you have one.":
-            assert error_of("--device=cuda").endswith("or mps (Found no driver)"), kind
+    for error in (RuntimeError("Found no driver\nPlease check that\nyou have one."),
+                  AssertionError("Found no driver. Please check that you have one."),
+                  ImportError("Found no driver")):
+        monkeypatch.setattr(torch, "ones", Mock(side_effect=error))
+        assert error_of("--device=cuda").endswith("or mps (Found no driver)"), repr(error)
 
 
 def test_a_directory_that_contains_a_run_is_refused(error_of):
