@@ -190,7 +190,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
                  "train.py makes one")
     rows = group_by_seed(runs)
     if args.against is None:
-        print_results(rows)
+        if rows:
+            print_results(rows)
     else:
         titles = [row["title"] for row in rows]
         if titles.count(args.against) != 1:

@@ -50,7 +50,7 @@ def calls_of_shell_blocks(names=("python", "experiments.sh")) -> list[list[str]]
     note = '#!/bin/sh\nfor word in "$(basename "$0")" "RUNS=$RUNS" "$@"; do echo "$word"; done' \
            ' > "$(mktemp "$NOTES/XXXXXX")"\n'
     Path("notes").mkdir()
-    for name in ("python", "python3", "tensorboard", "source", ".venv/bin/pip"):
+    for name in ("python", "python3", "tensorboard", "source", "git", ".venv/bin/pip"):
         make_script(Path("bin", name) if "/" not in name else Path(name), note)
     make_script(Path("experiments.sh"), note)
     environment = os.environ | {"PATH": f"{Path.cwd() / 'bin'}:{os.environ['PATH']}",
