@@ -189,6 +189,13 @@ def print_epoch(metrics: dict[str, float], epoch: int, seconds: float) -> None:
     print(f"{epoch:5}{numbers}{metrics['learning_rate']:11.3g}{seconds:9.2f}", flush=True)
 
 
+def print_summary(args: argparse.Namespace, last: dict[str, float]) -> None:
+    """Print the result of the last epoch, and how to look at the run."""
+    print(f"train loss {last['loss/train']:.4f}, gap {last['loss/gap']:.4f}, "
+          f"test accuracy {last['accuracy/test']:.4f}, mirrored {last['accuracy/mirrored']:.4f}")
+    print(f"to view it: tensorboard --logdir {shlex.quote(str(args.log_dir.parent))}", flush=True)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the flags, with their types and defaults."""
     parser = argparse.ArgumentParser(
@@ -299,15 +306,12 @@ def main(argv: list[str] | None = None) -> list[dict[str, float]]:
     torch.set_num_threads(args.threads)
     try:
         history = train(args)
+        print_summary(args, history[-1])
     except OSError as error:  # no data set, a full disk, a directory that cannot be written to
         sys.exit(f"train.py: error: {error}")
     except KeyboardInterrupt:
         print("train.py: interrupted; rerun it with --resume to continue", file=sys.stderr)
         sys.exit(130)  # the usual exit code after Ctrl-C
-    last = history[-1]
-    print(f"train loss {last['loss/train']:.4f}, gap {last['loss/gap']:.4f}, "
-          f"test accuracy {last['accuracy/test']:.4f}, mirrored {last['accuracy/mirrored']:.4f}")
-    print(f"to view it: tensorboard --logdir {shlex.quote(str(args.log_dir.parent))}")
     return history
 
 
