@@ -147,8 +147,8 @@ def make_variants(images: Tensor) -> Tensor:
     # (At y = 0, the slice includes the black row at the top, so the image appears moved down.)
     # unfold(dimension, size, step) makes all slices of one size along a dimension, without copying.
     # This dimension then counts the slices, and their content gets a new dimension at the end:
-    rows = padded.unfold(2, 28, 1)  # (N, 2, 3, 30, 28)
-    return rows.unfold(3, 28, 1)  # (N, 2, 3, 3, 28, 28)
+    slices = padded.unfold(2, 28, 1)  # (N, 2, 3 slices, 30 columns, 28 rows)
+    return slices.unfold(3, 28, 1)  # (N, 2, 3 slices, 3 slices, 28 rows, 28 columns)
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:

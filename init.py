@@ -78,7 +78,8 @@ fan_out units that the input feeds into. If w_1, ..., w_m are the weights from t
 
     dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
 
-If the gradients are independent of the weights, which is roughly true, the same three rules give
+These gradients come from later layers, so they are roughly independent of w_1, ..., w_m, and the
+same three rules give
 
        Var(dloss/dinput) = fan_out * Var(weight) * E[(dloss/dsum)^2]
 

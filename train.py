@@ -92,8 +92,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     criterion = nn.CrossEntropyLoss()  # contains the softmax
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the scheduler
-    # counts the epochs since loss/val was last at a new minimum. As soon as there are more of them
-    # than args.patience (2 by default), it divides the learning rate by 10 and counts from 0 again.
+    # counts the epochs in a row without a new minimum of loss/val. At patience + 1 of them (by
+    # default, at the third), it divides the learning rate by 10 and starts to count from 0 again.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
