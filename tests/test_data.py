@@ -59,7 +59,7 @@ def test_the_classes_are_in_the_order_of_the_labels():
 def large() -> Iterator[SimpleNamespace]:
     """60,000 images to train on, 10,000 to test on, their labels, and the directory of the files.
 
-    From the first test that asks for it, it is the only data set that this file can load.
+    Once made, it replaces the small data set for the rest of this file.
     """
     images = noise_images(70_000)
     labels = torch.arange(70_000) % 7
@@ -274,7 +274,7 @@ def test_all_18_variants_of_an_image_are_equally_likely():
     indices = torch.full((18_000,), 1)  # a batch with image 1, 18,000 times
     counts = data.draw_variants(variants, indices).flatten().bincount(minlength=54)
     expected = 18 * [0] + 18 * [1_000] + 18 * [0]
-    assert counts.tolist() == pytest.approx(expected, rel=0.15)  # 5 standard deviations
+    assert counts.tolist() == pytest.approx(expected, rel=0.15)  # 150 is 5 standard deviations
 
 
 def test_augmentation_does_not_change_the_clean_images():

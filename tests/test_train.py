@@ -75,7 +75,7 @@ def train_by_hand(flags: list[str]) -> tuple[list, list[dict]]:
 
     The learning rate stays the same: in fewer than five epochs, it cannot fall.
     """
-    args = train.parse_args([*flags, "--resume"])  # which allows that the run exists
+    args = train.parse_args([*flags, "--resume"])  # else it exits, because the run exists
     splits = splits_of(args.examples)
     images, labels = splits["train"]
     sizes = [784, *[args.hidden] * args.depth, 10]
@@ -358,7 +358,8 @@ def test_a_convolutional_network_trains_and_is_logged(monkeypatch):
     assert history[1]["loss/val"] < history[0]["loss/val"] < 2.303, "it only guesses"
     tags = logged().keys()
     assert {"loss/val", "weights/1.weight", "gradients/1.weight", "mistakes"} <= tags
-    assert "filters" not in tags, "only a layer connected to all pixels has filters to show"
+    # The picture "filters" shows weights as images of 28 x 28, which a convolution does not have.
+    assert "filters" not in tags
 
 
 def test_after_a_slip_is_fixed_the_same_command_trains(monkeypatch):
