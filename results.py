@@ -189,15 +189,14 @@ def main(argv: list[str] | None = None) -> list[dict]:
         sys.exit(f"results.py: error: there is no run in {', '.join(args.folders)}; "
                  "train.py makes one")
     rows = group_by_seed(runs)
-    if args.against is None:
-        if rows:
-            print_results(rows)
-    else:
+    if args.against is not None:
         titles = [row["title"] for row in rows]
         if titles.count(args.against) != 1:
             sys.exit(f"results.py: error: --against {args.against} must name one row of the table: "
                      f"{'; '.join(titles)}")
         left_out += print_differences(rows, rows[titles.index(args.against)])
+    elif rows:
+        print_results(rows)
     if left_out:
         sys.exit("\n".join(f"results.py: error: {reason}" for reason in left_out))
     return rows

@@ -36,6 +36,7 @@ STYLES = {
     "augment-dropout0.2": (GREEN, "-"),
 }
 FEW = ["plain", "dropout0.2", "augment", "augment-dropout0.2"]
+FOLDERS = {1_000: "few", 3_000: "few3000", 10_000: "few10000", 55_000: "few55000"}  # by images
 
 
 def find(folder: str, name: str) -> dict[int, Path]:
@@ -162,39 +163,46 @@ def stopped_early(history: list[dict[str, float]]) -> dict[str, float]:
     return min(history, key=lambda metrics: metrics["loss/val"])
 
 
-def gains(folder: str, name: str, choose: Callable) -> Tensor:
-    """Return a run's test accuracy minus that of plain, in the chosen epoch: (seeds,)."""
-    plain, run = histories(folder, "plain"), histories(folder, name)
-    return torch.tensor([choose(run[seed])["accuracy/test"] - choose(plain[seed])["accuracy/test"]
-                         for seed in run if seed in plain])
+def gains(name: str, choose: Callable) -> dict[int, Tensor]:
+    """Return {number of images: a run's test accuracy minus that of plain, (seeds,)}.
+
+    choose: returns the metrics of one epoch of a history.
+    """
+    found = {}
+    for n, folder in FOLDERS.items():
+        plain, run = histories(folder, "plain"), histories(folder, name)
+        found[n] = torch.tensor([
+            choose(run[seed])["accuracy/test"] - choose(plain[seed])["accuracy/test"]
+            for seed in run if seed in plain])
+    return found
 
 
 def draw_examples() -> None:
-    """Draw what dropout and augmentation add to the test accuracy, by number of training images.
-
-    Prints the numbers of early stopping.
-    """
-    folders = {1_000: "few", 3_000: "few3000", 10_000: "few10000", 55_000: "few55000"}
+    """Draw what dropout and augmentation add to the test accuracy, by number of training images."""
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained", sharey=True)
     for axes, choose, title in ((panels[0], last_epoch, "after the last epoch"),
                                 (panels[1], stopped_early, "stopped at the lowest loss/val")):
         axes.axhline(0, color=BLUE, linewidth=1.5)
         for shift, name in zip((0.95, 1, 1.05), FEW[1:]):
-            found = {n: gains(folder, name, choose) for n, folder in folders.items()}
+            found = gains(name, choose)
             axes.errorbar([n * shift for n in found], [gain.mean() for gain in found.values()],
                           [gain.std() for gain in found.values()], fmt="o-", capsize=4,
                           color=STYLES[name][0], label=name)
-            if choose is stopped_early:
-                for n, gain in found.items():
-                    print(f"{name}, {n} images, stopped early: {spread(gain.tolist(), '+')}, "
-                          f"higher in {int((gain > 0).sum())} of {len(gain)}")
-        axes.set(title=title, xlabel="training images", xscale="log", xticks=list(folders))
-        axes.set_xticklabels([f"{n:,}" for n in folders])
+        axes.set(title=title, xlabel="training images", xscale="log", xticks=list(FOLDERS))
+        axes.set_xticklabels([f"{n:,}" for n in FOLDERS])
         axes.minorticks_off()
         draw_frame(axes)
     panels[0].set_ylabel("accuracy/test minus that of plain")
     panels[0].legend(loc="lower left")
     figure.savefig(DOCS / "examples.png", dpi=100)
+
+
+def print_early_stopping() -> None:
+    """Print what dropout and augmentation add if each run is stopped at its lowest loss/val."""
+    for name in FEW[1:]:
+        for n, gain in gains(name, stopped_early).items():
+            print(f"{name}, {n} images, stopped early: {spread(gain.tolist(), '+')}, "
+                  f"higher in {int((gain > 0).sum())} of {len(gain)}")
 
 
 @torch.inference_mode()
@@ -293,6 +301,7 @@ def main() -> None:
     draw_depth(splits["train"][0][:1000] / 255)
     draw_overfitting()
     draw_examples()
+    print_early_stopping()
 
 
 if __name__ == "__main__":

@@ -124,15 +124,15 @@ def test_all_splits_are_on_the_requested_device(large):
 # The mirrored split
 
 
-def numbers_where_equal(some: torch.Tensor, others: torch.Tensor) -> list[int]:
+def indices_where_equal(some: torch.Tensor, others: torch.Tensor) -> list[int]:
     """Return the indices of the images that are equal in both."""
     return (some == others).flatten(1).all(dim=1).nonzero().flatten().tolist()
 
 
 def test_half_of_mirrored_is_flipped_and_half_is_as_in_test(splits):
     images, mirrored = splits["test"][0], splits["mirrored"][0]
-    flipped = numbers_where_equal(mirrored, images.flip(2))  # left to right
-    unchanged = numbers_where_equal(mirrored, images)
+    flipped = indices_where_equal(mirrored, images.flip(2))  # left to right
+    unchanged = indices_where_equal(mirrored, images)
     assert [len(flipped), len(unchanged)] == [5_000, 5_000]
 
 
@@ -144,7 +144,7 @@ def test_the_mirrored_half_is_fixed_whatever_the_seed(splits):
     """With a different half, the README's mirrored accuracies would be slightly different, too."""
     torch.manual_seed(3)
     images = splits["test"][0]
-    flipped = numbers_where_equal(data.mirror_half(images), images.flip(2))
+    flipped = indices_where_equal(data.mirror_half(images), images.flip(2))
     assert flipped[:6] == [0, 1, 3, 4, 7, 9]
     assert sum(flipped) == 24_892_200  # stands for the list of all 5,000
 

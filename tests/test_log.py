@@ -273,11 +273,11 @@ def mistakes(events: dict, step: int) -> torch.Tensor:
     return tiles(events["mistakes"], step, 160, 112, padding=2)
 
 
-def image_numbers(pictures: torch.Tensor, images: torch.Tensor) -> list[int | None]:
+def image_indices(pictures: torch.Tensor, images: torch.Tensor) -> list[int | None]:
     """Return the index of the image that each picture shows, four times as large; None if none."""
-    numbers = {to_pil_image(image).resize((112, 112)).tobytes(): i
+    indices = {to_pil_image(image).resize((112, 112)).tobytes(): i
                for i, image in enumerate(images)}
-    return [numbers.get(picture[:112].numpy().tobytes()) for picture in pictures]
+    return [indices.get(picture[:112].numpy().tobytes()) for picture in pictures]
 
 
 def ink(picture: Image.Image) -> tuple:
@@ -306,7 +306,7 @@ def assert_captions(pictures: torch.Tensor, expected: list[tuple]) -> None:
 
 def test_mistakes_are_wrong_answers_most_confident_first():
     shown = show_mistakes([0, 1, 2, 3, 4], [0, 9, 2, 9, 9], [0.9, 0.5, 0.8, 0.7, 0.6])
-    assert image_numbers(mistakes(shown, 1), noise_images(5)) == [3, 4, 1]
+    assert image_indices(mistakes(shown, 1), noise_images(5)) == [3, 4, 1]
 
 
 @pytest.mark.parametrize("wrong, expected", [(1, 1), (20, 12)])
@@ -335,7 +335,7 @@ def test_mistakes_are_on_plain_test_images(events, models, splits):
     wrong = [i for i in range(300) if predicted[i] != labels[i]]
     expected = sorted(wrong, key=lambda i: confidence[i], reverse=True)[:12]
     shown = mistakes(events, 12)
-    assert image_numbers(shown, images) == expected
+    assert image_indices(shown, images) == expected
     assert_captions(shown, [(int(labels[i]), predicted[i], confidence[i]) for i in expected])
 
 

@@ -163,8 +163,6 @@ def test_a_disk_full_of_checkpoints_gives_one_line():
 
 # TensorBoard writes events in a thread of its own, which prints a traceback of its own.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-# TensorBoard's own thread fails first.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_full_of_events_is_an_error_too():
     """There is room for a checkpoint of 20 kB, but not for the events of 1,000 epochs."""
     with disk_for(200_000), pytest.raises(SystemExit) as end:

@@ -230,6 +230,13 @@ def test_runs_that_did_not_finish_are_left_out_by_name():
     assert [row["run"] for row in shown.rows] == ["c-finished"]
 
 
+def test_if_all_runs_are_left_out_no_table_is_printed():
+    save_run("runs/short", "--epochs=3")
+    shown = show()
+    assert shown.errors == ["results.py: error: runs/short left out: not finished, 2 of 3 epochs"]
+    assert (shown.code, shown.output) == (1, "")
+
+
 def test_what_is_not_a_complete_checkpoint_is_left_out():
     settings, metrics = settings_of(), dict.fromkeys(COLUMNS, 0.5)
     contents = {

@@ -213,7 +213,7 @@ def test_the_rate_falls_after_patience_plus_1_epochs_without_a_new_low(monkeypat
 def test_a_new_low_restarts_the_wait_for_the_next(monkeypatch):
     """A low is lower than all losses so far, if only a little. The 1 at the end is not."""
     losses = [0.1, 2, 2, 0.0999, 2, 2, 1, 1]
-    assert rates(monkeypatch, val=losses) == [0.2] * 7 + [0.02]
+    assert rates(monkeypatch, "--lr=3", val=losses) == [3] * 7 + [0.3]
 
 
 def test_only_loss_val_affects_the_rate(monkeypatch):
