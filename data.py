@@ -142,13 +142,12 @@ def make_variants(images: Tensor) -> Tensor:
     """
     both = torch.stack([images, images.flip(-1)], dim=1)  # (N, 2, 28, 28)
     padded = F.pad(both, (1, 1, 1, 1))  # one black pixel on each side: (N, 2, 30, 30)
-    # A shifted image is a slice of 28 x 28 pixels:
-    #     variants[:, :, y, x] is padded[:, :, y:y + 28, x:x + 28]        for y and x from 0 to 2
-    # (At y = 0, the slice includes the black row at the top, so the image appears moved down.)
-    # unfold(dimension, size, step) makes all slices of one size along a dimension, without copying.
-    # This dimension then counts the slices, and their content gets a new dimension at the end:
-    slices = padded.unfold(2, 28, 1)  # (N, 2, 3 slices, 30 columns, 28 rows)
-    return slices.unfold(3, 28, 1)  # (N, 2, 3 slices, 3 slices, 28 rows, 28 columns)
+    variants = images.new_empty((len(images), 2, 3, 3, 28, 28))  # 0.8 GB, to be filled below
+    for y in range(3):
+        for x in range(3):
+            # At y = 0, the slice includes the black row at the top: the image is shifted down.
+            variants[:, :, y, x] = padded[:, :, y:y + 28, x:x + 28]
+    return variants
 
 
 def draw_variants(variants: Tensor, indices: Tensor) -> Tensor:

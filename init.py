@@ -42,65 +42,53 @@ smaller as well. If the input or dloss/dsum vanishes, the weight does not move. 
 layer to layer instead, the steps become far too large. Either way the network does not learn.
 Whether this happens depends on the variance of the weights.
 
-The weights are drawn at random with mean 0, independently of each other and of the inputs. The
-size of a sum depends on the draw, so let E[...] be the average over all possible draws, and over
-the images. To keep it simple, suppose that E[input^2] is the same for all inputs of a layer. Three
-rules of probability lead to the variance of the sum:
+How large is a sum? The inputs are given: they come from the image and the layers before. The
+weights are drawn at random with mean 0, each independently of all others. With two inputs, the
+square of the sum is
 
-1. The average of a product of independent random variables is the product of their averages. So a
-   product weight * input has the average E[weight] * E[input] = 0 * E[input] = 0.
-2. The variance of random variables with average 0 is the average of their squares. As weight^2 and
-   input^2 are independent, too, rule 1 gives
+    sum^2 = weight_1^2 * input_1^2  +  weight_2^2 * input_2^2
+            +  2 * weight_1 * weight_2 * input_1 * input_2
 
-       Var(weight * input) = E[weight^2 * input^2]
-                           = E[weight^2] * E[input^2] = Var(weight) * E[input^2]
+Now imagine drawing the weights again and again, and averaging sum^2 over the draws. The average of
+weight^2 is the variance of the weights, because their mean is 0. The last term averages to 0,
+because it is as often positive as negative: weight_1 is as likely to be above 0 as below 0,
+whatever weight_2 is. So the average of sum^2 is Var(weight) * (input_1^2 + input_2^2). With fan_in
+inputs instead of two, it is
 
-3. The variances of uncorrelated random variables add up. Random variables with average 0 are
-   uncorrelated if the average of their product is 0. This holds for weight_1 * input_1 and
-   weight_2 * input_2. It does not matter how the two inputs are related, because the weights are
-   independent of everything:
+    average of sum^2 = Var(weight) * (input_1^2 + ... + input_n^2)
+                     = Var(weight) * fan_in * (mean square of the inputs)
 
-       E[weight_1 * input_1 * weight_2 * input_2]
-           = E[weight_1] * E[weight_2] * E[input_1 * input_2] = 0 * 0 * E[...] = 0
-
-   So the fan_in variances add up:
-
-       Var(sum) = fan_in * Var(weight) * E[input^2]
-
-For example, suppose there are 100 inputs with E[input^2] = 4, and the weights have variance 0.01.
-Then the variance of the sums, which is their mean square, is 100 * 0.01 * 4 = 4, too. The sums
-are as large as the inputs, because fan_in * Var(weight) is 1.
+For example, suppose there are 100 inputs with mean square 4, and the weights have variance 0.01.
+Then the average of sum^2 is 0.01 * 100 * 4 = 4, too. The sums are as large as the inputs, because
+fan_in * Var(weight) is 1.
 
 xavier is made for layers without an activation function, or with one that hardly changes small
 numbers, like tanh. There the sums are the next layer's inputs, and they keep their size if
-fan_in * Var(weight) = 1. In the backward pass, the gradient of an input is a sum as well, over the
-fan_out units that the input feeds into. If w_1, ..., w_m are the weights from this input to them,
+fan_in * Var(weight) = 1. In the backward pass, the gradient of an input is a sum as well. The input
+feeds into fan_out units. It changes the sum of each of them by the weight between the two, so
 
-    dloss/dinput = w_1 * dloss/dsum_1 + ... + w_m * dloss/dsum_m        with m = fan_out
+    dloss/dinput = weight_1 * dloss/dsum_1 + ... + weight_m * dloss/dsum_m    with m = fan_out
 
-These gradients come from later layers, so they are roughly independent of w_1, ..., w_m, and the
-same three rules give
-
-       Var(dloss/dinput) = fan_out * Var(weight) * E[(dloss/dsum)^2]
-
-so the gradients keep their size if fan_out * Var(weight) = 1. For the forward pass, Var(weight)
+This time, the dloss/dsum are given: they come from the layers after. So the same calculation shows
+that the gradients keep their size if fan_out * Var(weight) = 1. For the forward pass, Var(weight)
 should be 1 / fan_in, and for the backward pass, 1 / fan_out. xavier compromises: it takes
 Var(weight) = 2 / (fan_in + fan_out).
 
-kaiming is made for ReLU. A sum s is as likely as -s, because weights with all signs flipped are
-just as likely to be drawn, and they turn s into -s. So positive sums contribute half of the mean
-square, and negative sums the other half. ReLU sets the negative sums to 0, so half is left:
-E[relu(sum)^2] = Var(sum) / 2. kaiming makes up for this by doubling the variance of the weights,
-from 1 / fan_in to 2 / fan_in. In the backward pass, a gradient passes only where the sum is
-positive, so ReLU halves the mean square of the gradients as well. Var(weight) = 2 / fan_out would
-make up for that. Between hidden layers with the same number of units, this is the same variance.
+kaiming is made for ReLU, which sets negative sums to 0. A sum is as likely to be negative as
+positive, because weights with all signs flipped are just as likely to be drawn. So on average,
+ReLU removes half of the mean square of the sums. kaiming makes up for this by doubling the variance
+of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, a gradient passes only where
+the sum is positive, so ReLU halves the mean square of the gradients as well. Var(weight) = 2 /
+fan_out would make up for that. Between hidden layers with the same number of units, this is the
+same variance.
 
-To summarise: with ReLU, E[input^2] is multiplied by fan_in * Var(weight) / 2 from each hidden layer
-to the next. Between layers with the same number of units, fan_in = fan_out, the factor is
+To summarise: with ReLU, the mean square of the inputs is multiplied by fan_in * Var(weight) / 2
+from each hidden layer to the next. Between layers with the same number of units, fan_in = fan_out,
+this factor is
 
     kaiming   1      as Var(weight) = 2 / fan_in:         the size stays the same
-    xavier    1/2    as Var(weight) = 1 / fan_in:         after 20 layers, a millionth is left
-    default   1/6    as Var(weight) = 1 / (3 * fan_in):   after 20 layers, much less is left
+    xavier    1/2    as Var(weight) = 1 / fan_in:         20 layers leave 1/2^20, a millionth
+    default   1/6    as Var(weight) = 1 / (3 * fan_in):   20 layers leave 1/6^20, next to nothing
 
 That is without biases. But default has random biases, and every layer adds new ones. So after a few
 layers, the part of the activations that comes from the image has vanished, and the part that comes

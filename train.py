@@ -92,8 +92,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     criterion = nn.CrossEntropyLoss()  # contains the softmax
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the scheduler
-    # counts the epochs in a row without a new minimum of loss/val. At patience + 1 of them (by
-    # default, at the third), it divides the learning rate by 10 and starts to count from 0 again.
+    # divides the learning rate by 10 after three epochs in a row without a new minimum of loss/val
+    # (patience + 1; patience is 2 by default). Then it starts counting again.
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 

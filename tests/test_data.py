@@ -254,13 +254,6 @@ def test_a_shift_moves_black_in_at_the_edge():
     assert_equal(white_pixels, expected.expand(1, 2, 3, 3), "number of white pixels")
 
 
-def test_18_variants_take_less_memory_than_three_copies():
-    """They are views of the image and its mirror image, each with a black edge."""
-    images = noise_images(100)
-    size = data.make_variants(images).untyped_storage().nbytes()
-    assert size < 3 * images.numel()
-
-
 # The augmentation: the draw
 
 
