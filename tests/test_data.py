@@ -14,8 +14,8 @@ import data
 import download
 from conftest import ROOT, SPLITS, assert_equal, idx_file, noise_images
 
-# The real one. This line runs when the file is imported; conftest.py's fixture data_dir makes it
-# smaller when the tests start.
+# The true number, 5,000. When the tests start, conftest.py's fixture data_dir replaces the one in
+# data.py by a smaller one, but this line has been executed by then.
 VAL_SIZE = data.VAL_SIZE
 
 
@@ -240,6 +240,7 @@ def test_variants_are_flipped_then_shifted_as_documented():
     row_at_y = {0: 11, 1: 10, 2: 9}
     column_at_mirror_and_x = {(0, 0): 6, (0, 1): 5, (0, 2): 4,
                               (1, 0): 23, (1, 1): 22, (1, 2): 21}
+    # nonzero() returns the six indices of each white pixel: one pixel in each variant of image 1.
     expected = [[1, mirror, y, x, row, column] for y, row in row_at_y.items()
                 for (mirror, x), column in column_at_mirror_and_x.items()]
     assert sorted(variants.nonzero().tolist()) == sorted(expected)
@@ -258,9 +259,9 @@ def test_a_shift_moves_black_in_at_the_edge():
 
 
 def test_all_18_variants_of_an_image_are_equally_likely():
-    """Variants of one pixel are enough here. The pixel says which variant it is.
+    """Here, each variant is a single number instead of 28 x 28 pixels, and all are different.
 
-    Those of image 0 are the numbers 0 to 17, those of image 1 are 18 to 35, and so on.
+    The variants of image 0 are 0 to 17, those of image 1 are 18 to 35, those of image 2 36 to 53.
     """
     torch.manual_seed(0)
     variants = torch.arange(3 * 18).view(3, 2, 3, 3, 1, 1)
@@ -278,7 +279,10 @@ def test_augmentation_does_not_change_the_clean_images():
 
 
 def test_a_seed_always_draws_the_same_variants():
-    """The README's numbers depend on it: first the order, then mirror, y and x for each batch."""
+    """The README's numbers depend on the order of the draws.
+
+    First comes the order of the images, then, for each batch, mirror, y and x.
+    """
     images = noise_images(200)
     variants = data.make_variants(images)
     torch.manual_seed(7)

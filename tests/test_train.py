@@ -1,5 +1,6 @@
 """What training does: its steps, its measurements, its learning rate, its randomness."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy
@@ -25,8 +26,8 @@ FIFTH_EXPERIMENT = EXPERIMENTS["xavier-augment-dropout"]
 def forward(parameters: list, images: torch.Tensor, masks: list | None = None) -> tuple:
     """Return the inputs of each layer and the probabilities, (B, 10).
 
-    masks: for each hidden layer (B, units), 0 for a unit that is dropped, and for the others the
-    number by which they are multiplied.
+    masks: for each hidden layer, the numbers by which dropout multiplies the activations, (B,
+    units): 0 for a unit that is dropped. Without masks, no unit is dropped.
     """
     inputs = [images.flatten(1).double().numpy() / 255]
     for i in range(0, len(parameters) - 2, 2):
@@ -42,13 +43,17 @@ def cross_entropies(probabilities: numpy.ndarray, labels: torch.Tensor) -> numpy
 
 
 def gradients(parameters: list, inputs: list, probabilities, labels, masks: list) -> list:
-    """Return the gradient of the batch's mean loss for each of the parameters."""
+    """Return the gradient of the batch's mean loss for each of the parameters.
+
+    inputs, probabilities and masks: as in forward().
+    """
     found = []
-    error = (probabilities - numpy.eye(10)[labels]) / len(labels)  # the gradient of the logits
-    for i in reversed(range(0, len(parameters), 2)):
+    correct = numpy.eye(10)[labels]  # (B, 10): in each row a 1 for the correct class, else 0
+    error = (probabilities - correct) / len(labels)  # the gradients of the logits
+    for i in reversed(range(0, len(parameters), 2)):  # from the last layer to the first
         layer = i // 2
-        found = [error.T @ inputs[layer], error.sum(axis=0), *found]
-        if layer > 0:  # backward through dropout and ReLU, to the sums of the layer before
+        found = [error.T @ inputs[layer], error.sum(axis=0), *found]  # of weights, of biases
+        if layer > 0:  # back through dropout and ReLU: the gradients of the layer before's sums
             error = (error @ parameters[i]) * masks[layer - 1] * (inputs[layer] > 0)
     return found
 
@@ -92,9 +97,10 @@ def train_by_hand(flags: list[str]) -> tuple[list, list[dict]]:
             batch = images[indices]
             if args.augment:
                 batch = draw_variants(make_variants(images), indices)
-            # The same units are dropped, because the random numbers are the same.
-            units = torch.ones(len(indices), args.hidden)
-            masks = [F.dropout(units, args.dropout).double().numpy() for _ in range(args.depth)]
+            # Dropout of ones gives the masks. It drops the same units as in the program, because
+            # both draw the same random numbers.
+            ones = torch.ones(len(indices), args.hidden)
+            masks = [F.dropout(ones, args.dropout).double().numpy() for _ in range(args.depth)]
             inputs, probabilities = forward(parameters, batch, masks)
             losses.extend(cross_entropies(probabilities, labels[indices]))
             steps = gradients(parameters, inputs, probabilities, labels[indices], masks)
@@ -132,7 +138,8 @@ def by_hand(plain_run) -> tuple[list, list[dict]]:
     """The plain run, computed by hand: parameters, history."""
     parameters, history = train_by_hand(plain_run.flags)
     inputs, _ = forward(parameters, splits_of()["train"][0])
-    assert inputs[1].max() > 6, "too small to tell ReLU from ReLU6, which stops at 6"
+    # ReLU6 is the same function as ReLU up to 6, where it stops rising.
+    assert inputs[1].max() > 6, "the activations are too small to tell ReLU from ReLU6"
     return parameters, history
 
 
@@ -162,11 +169,14 @@ def test_a_resumed_deep_run_with_augmentation_and_dropout_matches_training_by_ha
 
 
 def test_measurements_are_without_augmentation_or_dropout():
-    """In any run, the four splits are measured on plain images, with every unit of the network."""
+    """In any run, the four splits are measured on plain images, with every unit of the network.
+
+    The second epoch of each run is resumed, because a resumed run loads its images anew.
+    """
     splits = splits_of(examples=300)
     for name, flags in {"augment": ["--augment"], "dropout": ["--dropout=0.5"],
                         "deep": ["--depth=3", "--init=kaiming"]}.items():
-        for epoch in 1, 2:  # the second one is resumed
+        for epoch in 1, 2:
             history = quick_run(*flags, "--examples=300", f"--epochs={epoch}", "--resume",
                                 log_dir=name)
             expected = measure([*saved_parameters(name).values()], splits)
@@ -199,7 +209,11 @@ def rates(monkeypatch, *flags, **losses) -> list[float]:
 
 
 def test_the_rate_falls_after_patience_plus_1_epochs_without_a_new_low(monkeypatch):
-    """The first loss counts as a low; the same loss again does not. The rate falls to a tenth."""
+    """The first loss counts as a low; the same loss again does not. The rate falls to a tenth.
+
+    For example, with patience 2, there is no new low in the epochs 2, 3 and 4, so epoch 5 is the
+    first with the lower rate.
+    """
     found = {patience: rates(monkeypatch, "--patience", patience, val=[1] * 8)
              for patience in (0, 1, 2, 1000)}
     assert found == {
@@ -211,7 +225,10 @@ def test_the_rate_falls_after_patience_plus_1_epochs_without_a_new_low(monkeypat
 
 
 def test_a_new_low_restarts_the_wait_for_the_next(monkeypatch):
-    """A low is lower than all losses so far, if only a little. The 1 at the end is not."""
+    """A new low is below all losses so far, even if only a little, as 0.0999 is here.
+
+    The 1 is below the 2 before it, but not a new low.
+    """
     losses = [0.1, 2, 2, 0.0999, 2, 2, 1, 1]
     assert rates(monkeypatch, "--lr=3", val=losses) == [3] * 7 + [0.3]
 
@@ -234,16 +251,16 @@ def epochs_seen(data_dir, tmp_path_factory) -> dict[str, list[tuple]]:
     home = tmp_path_factory.mktemp("epochs_seen")
     seen = {}
 
-    def record(model, criterion, optimizer, batches):
+    def record(name, model, criterion, optimizer, batches):
         images, labels = zip(*batches)
         seen.setdefault(name, []).append((torch.cat(images).flatten(1), torch.cat(labels)))
         return 1.0
 
     runs = EXPERIMENTS | {f"seed {seed}": [f"--seed={seed}"] for seed in (1, 2, 3)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "train_epoch", record)
         patch.setattr(train, "evaluate", lambda *_: (1.0, 0.5))
         for name, flags in runs.items():
+            patch.setattr(train, "train_epoch", partial(record, name))
             quick_run(*flags, "--hidden=5", "--epochs=2", log_dir=home / name)
     return seen
 
@@ -314,9 +331,10 @@ def test_network_and_images_are_moved_to_the_device(monkeypatch):
 
 
 def test_weights_are_drawn_before_they_are_moved(monkeypatch):
-    """Devices draw different numbers, so the same seed would start from different weights.
+    """Devices draw different random numbers, so a seed would give different weights on a GPU.
 
-    If they were drawn after the move, the weights at the move would not be those that train.
+    This test copies the weights at the moment of the move, and needs no GPU for that. Training must
+    start from these weights. With a tiny learning rate, it also ends with almost the same.
     """
     moved = []
 
@@ -326,7 +344,7 @@ def test_weights_are_drawn_before_they_are_moved(monkeypatch):
             return super().to(device)
 
     monkeypatch.setattr(train, "MLP", Watched)
-    quick_run("--init=xavier", "--epochs=1", "--hidden=5", "--lr=1e-9")  # no weight changes much
+    quick_run("--init=xavier", "--epochs=1", "--hidden=5", "--lr=1e-9")
     trained = checkpoint()["model"].values()
     for before, after in zip(moved, trained, strict=True):
         torch.testing.assert_close(before, torch.tensor(after), rtol=0, atol=1e-6)
@@ -336,11 +354,15 @@ def test_weights_are_drawn_before_they_are_moved(monkeypatch):
 
 
 def test_a_frozen_layer_stays_and_the_rest_is_trained(monkeypatch):
-    monkeypatch.setattr(train, "initialize", lambda model, _: model.hidden.requires_grad_(False))
+    def freeze(model, mode):
+        """Stand in for initialize()."""
+        model.hidden.requires_grad_(False)
+
+    monkeypatch.setattr(train, "initialize", freeze)
     history = quick_run("--epochs=3", "--hidden=10")
     assert history[2]["loss/train"] < history[0]["loss/train"]
-    torch.manual_seed(0)
-    hidden = nn.Linear(784, 10)  # 10 is --hidden
+    torch.manual_seed(0)  # --seed is 0 by default
+    hidden = nn.Linear(784, 10)  # the same weights as those of the network before training
     assert checkpoint()["model"]["hidden.0.weight"] == hidden.weight.tolist()
 
 
@@ -348,8 +370,10 @@ class CNN(nn.Sequential):
     """A small convolutional network in place of MLP."""
 
     def __init__(self, units: int, dropout: float, depth: int) -> None:
-        super().__init__(nn.Unflatten(1, (1, 28)), nn.Conv2d(1, 4, 3, stride=4), nn.ReLU(),
-                         nn.Flatten(), nn.Dropout(dropout), nn.Linear(4 * 7 * 7, 10))
+        super().__init__(
+            nn.Unflatten(1, (1, 28)),  # (B, 28, 28) -> (B, 1, 28, 28): one channel
+            nn.Conv2d(1, 4, 3, stride=4), nn.ReLU(),  # (B, 4, 7, 7)
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(4 * 7 * 7, 10))
 
 
 def test_a_convolutional_network_trains_and_is_logged(monkeypatch):
