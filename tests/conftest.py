@@ -208,7 +208,7 @@ def logged(log_dir="run") -> dict[str, list[tuple]]:
 
 
 def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
-    """Fail if two tensors differ, with the number and the place of the differences."""
+    """Fail if two tensors differ in shape, dtype, device or any value, and say where."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, msg=lambda text: f"{what}: {text}")
 
 

@@ -14,8 +14,8 @@ import data
 import download
 from conftest import ROOT, SPLITS, assert_equal, idx_file, noise_images
 
-# The true number, 5,000. When the tests start, conftest.py's fixture data_dir replaces the one in
-# data.py by a smaller one, but this line has been executed by then.
+# pytest imports this file before any fixture runs, so this is still the true number, 5,000. Later,
+# conftest.py's fixture data_dir replaces data.VAL_SIZE with a smaller one.
 VAL_SIZE = data.VAL_SIZE
 
 
@@ -59,9 +59,11 @@ def test_the_classes_are_in_the_order_of_the_labels():
 def large() -> Iterator[SimpleNamespace]:
     """60,000 images to train on, 10,000 to test on, their labels, and the directory of the files.
 
-    Once made, it replaces the small data set for the rest of this file.
+    download.py accepts only files with the right hashes. From here to the end of this file, these
+    are the hashes of the large files.
     """
     images = noise_images(70_000)
+    # No split begins at a multiple of 7 but train, so labels of a wrong part would be noticed.
     labels = torch.arange(70_000) % 7
     files = {
         "train-images-idx3-ubyte": idx_file(images[:60_000]),
@@ -146,7 +148,7 @@ def test_the_mirrored_half_is_fixed_whatever_the_seed(splits):
     images = splits["test"][0]
     flipped = indices_where_equal(data.mirror_half(images), images.flip(2))
     assert flipped[:6] == [0, 1, 3, 4, 7, 9]
-    assert sum(flipped) == 24_892_200  # stands for the list of all 5,000
+    assert sum(flipped) == 24_892_200  # the sum of all 5,000 indices, as a checksum
 
 
 def test_mirroring_does_not_affect_the_random_numbers_of_a_run():
@@ -183,7 +185,7 @@ def epoch_of(images: torch.Tensor, augment: bool) -> tuple[torch.Tensor, torch.T
     return torch.cat(batch_images), torch.cat(batch_labels)
 
 
-# Up to "The augmentation", each test runs one epoch without augmentation, then one with it.
+# Each test in this section runs one epoch without augmentation, then one with it.
 
 
 def test_an_epoch_is_a_random_permutation_given_by_the_seed():
@@ -232,7 +234,7 @@ def test_batches_are_drawn_on_the_device_of_the_images():
 
 
 def test_variants_are_flipped_then_shifted_as_documented():
-    """The only white pixel, of the second of two images, shows where the image went."""
+    """There are two images. Only the second has a white pixel, which shows where it was moved."""
     images = torch.zeros(2, 28, 28, dtype=torch.uint8)
     images[1, 10, 5] = 255  # row 10, column 5; flipped, column 22
     variants = data.make_variants(images)
@@ -261,11 +263,12 @@ def test_a_shift_moves_black_in_at_the_edge():
 def test_all_18_variants_of_an_image_are_equally_likely():
     """Here, each variant is a single number instead of 28 x 28 pixels, and all are different.
 
-    The variants of image 0 are 0 to 17, those of image 1 are 18 to 35, those of image 2 36 to 53.
+    The variants of image 0 are 0 to 17, those of image 1 are 18 to 35, and those of image 2 are 36
+    to 53.
     """
     torch.manual_seed(0)
     variants = torch.arange(3 * 18).view(3, 2, 3, 3, 1, 1)
-    indices = torch.full((18_000,), 1)  # a batch with image 1, 18,000 times
+    indices = torch.full((18_000,), 1)  # a batch of image 1, repeated 18,000 times
     counts = data.draw_variants(variants, indices).flatten().bincount(minlength=54)
     expected = 18 * [0] + 18 * [1_000] + 18 * [0]
     assert counts.tolist() == pytest.approx(expected, rel=0.15)  # 150 is 5 standard deviations
@@ -278,18 +281,15 @@ def test_augmentation_does_not_change_the_clean_images():
     assert_equal(images, noise_images(300), "images")
 
 
-def test_a_seed_always_draws_the_same_variants():
-    """The README's numbers depend on the order of the draws.
-
-    First comes the order of the images, then, for each batch, mirror, y and x.
-    """
+def test_the_draws_of_an_epoch_are_the_order_then_mirror_y_and_x_for_each_batch():
+    """With the same draws in another order, a seed would not give the README's numbers."""
     images = noise_images(200)
     variants = data.make_variants(images)
     torch.manual_seed(7)
     first, second = batches_of(images, augment=True)
     torch.manual_seed(7)
-    for name, batch, indices in zip(["first", "second"], [first, second],
-                                    torch.randperm(200).split(128)):
+    order = torch.randperm(200)
+    for name, batch, indices in ("first", first, order[:128]), ("second", second, order[128:]):
         mirror = torch.randint(2, (len(indices),))
         y, x = torch.randint(3, (2, len(indices)))
         assert_equal(batch[0], variants[indices, mirror, y, x] / 255, f"images of {name} batch")
