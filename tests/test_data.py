@@ -63,7 +63,7 @@ def large() -> Iterator[SimpleNamespace]:
     are the hashes of the large files.
     """
     images = noise_images(70_000)
-    # No split begins at a multiple of 7 but train, so labels of a wrong part would be noticed.
+    # 55,000 and 60,000 are not multiples of 7, so the labels of a wrong part would be different.
     labels = torch.arange(70_000) % 7
     files = {
         "train-images-idx3-ubyte": idx_file(images[:60_000]),

@@ -395,7 +395,7 @@ def test_a_convolutional_network_trains_and_is_logged(monkeypatch):
     assert history[1]["accuracy/test"] > 0.9, "output biases alone reach 0.38"
     tags = logged().keys()
     # The convolution is layer 1 of the nn.Sequential.
-    assert {"loss/val", "weights/1.weight", "gradients/1.weight", "mistakes"} <= tags
+    assert {"loss/val", "weights/1.weight", "gradients/1.weight", "inputs"} <= tags
     # The picture "filters" shows weights as images of 28 x 28, which a convolution does not have.
     assert "filters" not in tags
 
