@@ -17,11 +17,12 @@ properties of the initial weights matter.
 
 Symmetry
 
-Hidden units with the same incoming weights and bias compute the same number. If their outgoing
-weights are the same as well, they also get the same gradients, so they remain identical to each
-other. A layer of 100 such units can do no more than a single unit. This happens if all weights
-start at the same value. Random weights make the units different from the start. (The constant 0
-is the worst of all: with it, no weight changes at all. See zero().)
+Without dropout, hidden units with the same incoming weights and bias compute the same number. If
+their outgoing weights are the same as well, they have the same effect on the loss. So they get the
+same gradients and remain identical to each other. A layer of 100 such units can do no more than a
+single unit. This happens if all weights start at the same value, and so do all biases. Random
+weights make the units different from the start. (The constant 0 is the worst of all: with it, no
+weight changes at all. See zero().)
 
 
 Size
@@ -35,14 +36,14 @@ moves in proportion to its gradient. By the chain rule, this gradient is a produ
 
     dloss/dweight_1 = input_1 * dloss/dsum
 
-The inputs of a layer are the activations of the layer before. They are computed from the first
+The inputs of a layer are the activations of the previous layer. They are computed from the first
 layer to the last, and from layer to layer they can become smaller and smaller. The gradients
 dloss/dsum are computed from the last layer back to the first, and they can become smaller and
 smaller as well. If the input or dloss/dsum vanishes, the weight does not move. If they grow from
 layer to layer instead, the steps become far too large. Either way the network does not learn.
 Whether this happens depends on the variance of the weights.
 
-How large is a sum? The inputs are given: they come from the image and the layers before. The
+How large is a sum? The inputs are given: they come from the image and the previous layers. The
 weights are drawn at random with mean 0, each independently of all others. With two inputs, the
 square of the sum is
 
@@ -50,10 +51,10 @@ square of the sum is
             +  2 * weight_1 * weight_2 * input_1 * input_2
 
 Now imagine drawing the weights again and again, and averaging sum^2 over the draws. The average of
-weight^2 is the variance of the weights, because their mean is 0. The last term averages to 0,
-because it is as often positive as negative: weight_1 is as likely to be above 0 as below 0,
-whatever weight_2 is. So the average of sum^2 is Var(weight) * (input_1^2 + input_2^2). With fan_in
-inputs instead of two, it is
+weight^2 is the variance of the weights, because their mean is 0. The last term averages to 0: a
+weight_1 and its opposite are equally likely, whatever weight_2 is, and give this term opposite
+signs. So the average of sum^2 is Var(weight) * (input_1^2 + input_2^2). With fan_in inputs instead
+of two, it is
 
     average of sum^2 = Var(weight) * (input_1^2 + ... + input_n^2)
                      = Var(weight) * fan_in * (mean square of the inputs)
@@ -64,31 +65,39 @@ fan_in * Var(weight) is 1.
 
 xavier is made for layers without an activation function, or with one that hardly changes small
 numbers, like tanh. There the sums are the next layer's inputs, and they keep their size if
-fan_in * Var(weight) = 1. In the backward pass, the gradient of an input is a sum as well. The input
-feeds into fan_out units. It changes the sum of each of them by the weight between the two, so
+fan_in * Var(weight) = 1.
+
+In the backward pass, the gradient of an input is a sum as well. The input feeds into fan_out units,
+into each through a weight of its own, so by the chain rule
 
     dloss/dinput = weight_1 * dloss/dsum_1 + ... + weight_m * dloss/dsum_m    with m = fan_out
 
-This time, the dloss/dsum are given: they come from the layers after. So the same calculation shows
-that the gradients keep their size if fan_out * Var(weight) = 1. For the forward pass, Var(weight)
-should be 1 / fan_in, and for the backward pass, 1 / fan_out. xavier compromises: it takes
-Var(weight) = 2 / (fan_in + fan_out).
+This sum has the same form as the one above, with each dloss/dsum in place of an input. Suppose that
+they are given, too. (That is nearly true, because they depend little on these weights.) Then the
+same calculation gives
 
-kaiming is made for ReLU, which sets negative sums to 0. A sum is as likely to be negative as
-positive, because weights with all signs flipped are just as likely to be drawn. So on average,
-ReLU removes half of the mean square of the sums. kaiming makes up for this by doubling the variance
-of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, a gradient passes only where
-the sum is positive, so ReLU halves the mean square of the gradients as well. Var(weight) = 2 /
-fan_out would make up for that. Between hidden layers with the same number of units, this is the
-same variance.
+    average of (dloss/dinput)^2 = Var(weight) * fan_out * (mean square of the dloss/dsum)
+
+So the gradients keep their size if fan_out * Var(weight) = 1. For the forward pass, Var(weight)
+should be 1 / fan_in, and for the backward pass, 1 / fan_out. It cannot be both unless fan_in and
+fan_out are equal. So xavier divides 1 by the mean of the two: Var(weight) = 2 / (fan_in + fan_out).
+
+kaiming is made for ReLU, which sets negative sums to 0. If all weights of a unit had the opposite
+signs, its sum would be -sum instead. Both draws are equally likely, so on average half of the mean
+square of the sums comes from negative ones, and ReLU removes this half. kaiming makes up for it by
+doubling the variance of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, a
+gradient passes only where the sum is positive, so ReLU halves the mean square of the gradients as
+well. Doubling the variance from 1 / fan_out to 2 / fan_out would make up for that. If fan_in and
+fan_out are equal, as between hidden layers here, one variance does both.
 
 To summarise: with ReLU, the mean square of the inputs is multiplied by fan_in * Var(weight) / 2
 from each hidden layer to the next. Between layers with the same number of units, fan_in = fan_out,
 this factor is
 
-    kaiming   1      as Var(weight) = 2 / fan_in:         the size stays the same
-    xavier    1/2    as Var(weight) = 1 / fan_in:         20 layers leave 1/2^20, a millionth
-    default   1/6    as Var(weight) = 1 / (3 * fan_in):   20 layers leave 1/6^20, next to nothing
+    mode      Var(weight)         factor    after 20 such layers
+    kaiming   2 / fan_in          1         the mean square is still the same
+    xavier    1 / fan_in          1/2       1/2^20 of it is left, a millionth
+    default   1 / (3 * fan_in)    1/6       1/6^20 of it is left, next to nothing
 
 That is without biases. But default has random biases, and every layer adds new ones. So after a few
 layers, the part of the activations that comes from the image has vanished, and the part that comes

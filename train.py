@@ -46,16 +46,16 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
 
     The loss is cross-entropy in nats (natural logarithm): -ln of the probability of the correct
     class. It is measured while the weights change from batch to batch, and with augmentation and
-    dropout if they are on. To compare runs that differ in that, use loss/train_clean.
+    dropout if they are on. To compare runs with different settings, use loss/train_clean.
     """
     model.train()  # dropout on
     total_loss = 0.0
     n = 0
     for images, labels in batches:
-        optimizer.zero_grad()  # else backward() would add to the previous batch's gradients
+        optimizer.zero_grad()  # otherwise backward() would add to the old gradients
         loss = criterion(model(images), labels)
-        # Computes the gradient of the loss for each parameter, parameter.grad, from the operations
-        # that PyTorch has recorded.
+        # Computes parameter.grad, the gradient of the loss with respect to the parameter, for each
+        # parameter, from the operations that PyTorch has recorded.
         loss.backward()
         optimizer.step()  # parameter -= learning_rate * parameter.grad
         # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
@@ -92,8 +92,9 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     criterion = nn.CrossEntropyLoss()  # contains the softmax
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the scheduler
-    # divides the learning rate by 10 after three epochs in a row without a new minimum of loss/val
-    # (patience + 1; patience is 2 by default). Then it starts counting again.
+    # divides the learning rate by 10 after three epochs in a row without a new minimum of loss/val.
+    # Then it starts counting again. (With --patience N, it is after N + 1 epochs. N is 2 by
+    # default.)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
@@ -116,7 +117,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
             # Log a batch of 64 training images. Seeding again makes it the same batch in all runs
-            # with this seed: by now, some modes have used up more random numbers than others.
+            # with this seed, although some initialisations have drawn more random numbers by now.
             torch.manual_seed(args.seed)
             inputs, _ = next(shuffled_batches(images, labels, 64, variants))
             log_start(writer, model, inputs)
@@ -124,7 +125,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. (Every --seed is below 100,000, so each epoch of each seed has its own sum.)
+            # stopped. (No seed is above 99,999, so each pair of seed and epoch has a different sum.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
