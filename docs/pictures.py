@@ -142,8 +142,8 @@ def draw_overfitting() -> None:
         axes.plot(epochs, clean, "--", color=color, linewidth=1.5, label="loss/train_clean")
         axes.fill_between(epochs, clean, val, color=color, alpha=0.15, label="loss/gap")
         lowest = int(val.argmin())
-        axes.plot(lowest + 1, val[lowest], "o", color="black", markersize=7,
-                  label="lowest loss/val")
+        axes.plot(lowest + 1, val[lowest], "o", color="black", markerfacecolor="none",
+                  markersize=9, markeredgewidth=2, label="lowest loss/val")
         axes.set(title=name, xlabel="epoch", ylim=(0, 1.2), xlim=(1, len(val)),
                  xticks=(1, 100, 200, 300, 400))
         axes.legend(loc="upper right", fontsize=9.5)
