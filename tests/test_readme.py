@@ -101,14 +101,6 @@ def test_every_reference_of_against_is_among_the_runs_before_it(calls):
     assert references - names == set(), "no command trains these"
 
 
-def test_a_slurm_job_trains_the_seed_of_its_number():
-    (command,) = re.findall("sbatch --array=0-9 --wrap '(.*?)'", README)
-    make_script(Path("experiments.sh"), '#!/bin/sh\necho "$RUNS $*"\n')
-    done = subprocess.run(["sh", "-c", command], env=os.environ | {"SLURM_ARRAY_TASK_ID": "8"},
-                          text=True, stdout=subprocess.PIPE, timeout=60)
-    assert done.stdout == "seeds/8 --seed 8\n"
-
-
 def test_the_readme_and_train_py_have_the_five_commands():
     for name, flags in EXPERIMENTS.items():
         command = " ".join(["python train.py", *flags])
