@@ -56,7 +56,7 @@ def load_splits(
 
 def to_images(content: bytes) -> Tensor:
     """Return the images, uint8 (N, 28, 28), in an image file: 16 bytes of header, then pixels."""
-    writable = bytearray(content)  # frombuffer() warns if it gets read-only bytes
+    writable = bytearray(content)  # frombuffer() warns if given read-only bytes
     return torch.frombuffer(writable, dtype=torch.uint8, offset=16).view(-1, 28, 28)
 
 
@@ -69,7 +69,7 @@ def to_labels(content: bytes) -> Tensor:
 def mirror_half(images: Tensor) -> Tensor:
     """Return a copy of the images, uint8 (N, 28, 28), with a random half flipped left to right.
 
-    It is the same half in every run, whatever --seed is.
+    It is the same half in every run, regardless of --seed.
     """
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(images), generator=generator)
@@ -113,13 +113,13 @@ def shuffled_batches(
 # details that only these images happen to have, which does not help with new ones. Without
 # augmentation, the network sees each image 20 times in 20 epochs, always the same. With it, one of
 # the image's 18 variants is drawn in every epoch; on average, each comes up about once. Memorising
-# all of them is much harder, so the network has to rely more on what they have in common, and new
-# images are more likely to share that.
+# all of them is much harder, so the network has to rely more on features that survive the flips and
+# shifts and that many images share. New images are likely to have them, too.
 #
 # What it costs. The network has the same number of weights, but has to fit 18 variants of each
 # image, so it fits each of them less well.
 #
-# How it shows in TensorBoard. Compared with the same run without augmentation, the curves
+# How it shows up in TensorBoard. Compared with the same run without augmentation, the curves
 # "loss/train" and "loss/train_clean" are higher, and the curve "loss/gap" is lower. (The gap is the
 # loss on val minus the loss on train_clean. It measures overfitting.) The accuracy on mirrored
 # improves in any case. The accuracy on val and test, which are not flipped, improves only if there

@@ -20,7 +20,7 @@ Symmetry
 Without dropout, hidden units with the same incoming weights and bias compute the same number. If
 their outgoing weights are the same as well, they have the same effect on the loss. So they get the
 same gradients and remain identical to each other. A layer of 100 such units can do no more than a
-single unit. This happens if all weights start at the same value, and so do all biases. Random
+single unit. This happens if all weights start at one value, and all biases at one value. Random
 weights make the units different from the start. (The constant 0 is the worst of all: with it, no
 weight changes at all. See zero().)
 
@@ -51,13 +51,16 @@ square of the sum is
             +  2 * weight_1 * weight_2 * input_1 * input_2
 
 Now imagine drawing the weights again and again, and averaging sum^2 over the draws. The average of
-weight^2 is the variance of the weights, because their mean is 0. The last term averages to 0: a
-weight_1 and its opposite are equally likely, whatever weight_2 is, and give this term opposite
-signs. So the average of sum^2 is Var(weight) * (input_1^2 + input_2^2). With fan_in inputs instead
-of two, it is
+weight^2 is the variance of the weights, because their mean is 0. The last term averages to 0: any
+value of weight_1 and its negative are equally likely, whatever weight_2 is, and give this term
+opposite signs. So the average of sum^2 is Var(weight) * (input_1^2 + input_2^2). With fan_in inputs
+instead of two, it is
 
     average of sum^2 = Var(weight) * (input_1^2 + ... + input_n^2)
                      = Var(weight) * fan_in * (mean square of the inputs)
+
+Each unit of the layer has its own draw of weights, so the mean square of the sums over all units of
+the layer is roughly this average.
 
 For example, suppose there are 100 inputs with mean square 4, and the weights have variance 0.01.
 Then the average of sum^2 is 0.01 * 100 * 4 = 4, too. The sums are as large as the inputs, because
@@ -72,23 +75,27 @@ into each through a weight of its own, so by the chain rule
 
     dloss/dinput = weight_1 * dloss/dsum_1 + ... + weight_m * dloss/dsum_m    with m = fan_out
 
-This sum has the same form as the one above, with each dloss/dsum in place of an input. Suppose that
-they are given, too. (That is nearly true, because they depend little on these weights.) Then the
-same calculation gives
+This sum has the same form as the one above, with each dloss/dsum in place of an input. Treat them
+as given, too. (That is an approximation. They come from the later layers, but what those layers
+compute depends on these weights as well.) Then the same calculation gives
 
     average of (dloss/dinput)^2 = Var(weight) * fan_out * (mean square of the dloss/dsum)
 
-So the gradients keep their size if fan_out * Var(weight) = 1. For the forward pass, Var(weight)
-should be 1 / fan_in, and for the backward pass, 1 / fan_out. It cannot be both unless fan_in and
-fan_out are equal. So xavier divides 1 by the mean of the two: Var(weight) = 2 / (fan_in + fan_out).
+Without an activation function, each input is a sum of the previous layer, so dloss/dinput is the
+dloss/dsum of that layer. It is as large as the dloss/dsum of this layer if fan_out * Var(weight) is
+1.
 
-kaiming is made for ReLU, which sets negative sums to 0. If all weights of a unit had the opposite
-signs, its sum would be -sum instead. Both draws are equally likely, so on average half of the mean
-square of the sums comes from negative ones, and ReLU removes this half. kaiming makes up for it by
-doubling the variance of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, a
-gradient passes only where the sum is positive, so ReLU halves the mean square of the gradients as
-well. Doubling the variance from 1 / fan_out to 2 / fan_out would make up for that. If fan_in and
-fan_out are equal, as between hidden layers here, one variance does both.
+For the forward pass, Var(weight) should be 1 / fan_in, and for the backward pass, 1 / fan_out. It
+cannot be both unless fan_in and fan_out are equal. xavier compromises: it takes 1 divided by the
+mean of fan_in and fan_out, which is 2 / (fan_in + fan_out).
+
+kaiming is made for ReLU, which sets negative sums to 0. For every draw of a unit's weights, the
+draw with all signs flipped is equally likely, and gives -sum. So negative sums contribute half of
+the average of sum^2, and ReLU removes this half. kaiming makes up for it by doubling the variance
+of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, a gradient passes only where
+the sum is positive, so ReLU halves the mean square of the gradients as well. Doubling the variance
+from 1 / fan_out to 2 / fan_out would make up for that. If fan_in and fan_out are equal, as between
+two hidden layers, one variance does both.
 
 To summarise: with ReLU, the mean square of the inputs is multiplied by fan_in * Var(weight) / 2
 from each hidden layer to the next. Between layers with the same number of units, fan_in = fan_out,
@@ -99,14 +106,15 @@ this factor is
     xavier    1 / fan_in          1/2       1/2^20 of it is left, a millionth
     default   1 / (3 * fan_in)    1/6       1/6^20 of it is left, next to nothing
 
-That is without biases. But default has random biases, and every layer adds new ones. So after a few
-layers, the part of the activations that comes from the image has vanished, and the part that comes
-from the biases remains. It is the same for every image. So the output is almost the same for every
-image, too. Training can hardly change that: the last layers get inputs that say almost nothing
-about the image, and the first layers get gradients that have become very small on the way back.
+That is without biases. But the mode default has random biases, and every layer adds new ones. So
+after a few layers, the part of the activations that comes from the image has vanished, and the part
+that comes from the biases remains. It is the same for every image. So the output is almost the same
+for every image, too. Training can hardly change that: the last layers get inputs that say almost
+nothing about the image, and the first layers get gradients that have become very small on the way
+back.
 
 In the five runs of the study, with one hidden layer, the size of the initial weights makes little
-difference. The README shows what happens with 20 hidden layers.
+difference, unless it is zero. The README shows what happens with 20 hidden layers.
 """
 
 from torch import nn

@@ -24,10 +24,10 @@ class MLP(nn.Module):
     images share, and new images are likely to share it, too.
 
     What it costs. Each image trains only part of the network, so the loss on the training images
-    falls more slowly. It usually ends higher, too, even if it is measured with every unit active:
+    falls more slowly. It usually ends higher, too, even when measured with every unit active:
     the weights are a compromise, because they have to work with any set of units.
 
-    How it shows in TensorBoard. Compared with the same run without dropout, "loss/train" is much
+    How it shows up in TensorBoard. Compared with the same run without dropout, "loss/train" is much
     higher, because it is measured with units dropped. "loss/train_clean", measured with every unit
     active, is usually a little higher, and "loss/gap" is lower.
     """

@@ -54,8 +54,8 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
     for images, labels in batches:
         optimizer.zero_grad()  # otherwise backward() would add to the old gradients
         loss = criterion(model(images), labels)
-        # Computes parameter.grad, the gradient of the loss with respect to the parameter, for each
-        # parameter, from the operations that PyTorch has recorded.
+        # For each parameter, computes the gradient of the loss from the operations that PyTorch has
+        # recorded, and adds it to parameter.grad.
         loss.backward()
         optimizer.step()  # parameter -= learning_rate * parameter.grad
         # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
@@ -93,8 +93,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the scheduler
     # divides the learning rate by 10 after three epochs in a row without a new minimum of loss/val.
-    # Then it starts counting again. (With --patience N, it is after N + 1 epochs. N is 2 by
-    # default.)
+    # Then it starts counting again. (--patience N means N + 1 such epochs. N is 2 by default.)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
@@ -125,7 +124,7 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         for epoch in range(len(history) + 1, args.epochs + 1):
             start = time.perf_counter()
             # Seeding in every epoch makes a resumed run draw the same numbers as one that was never
-            # stopped. (As seeds are below 100,000, every pair of seed and epoch has its own number.)
+            # stopped. (As seeds are below 100,000, each pair of seed and epoch has its own number.)
             torch.manual_seed(args.seed + 100_000 * epoch)
             # The first thing drawn is the order of the images. So runs with the same seed see them
             # in the same order, with or without augmentation and dropout.
