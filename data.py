@@ -143,7 +143,8 @@ def make_variants(images: Tensor) -> Tensor:
     variants = images.new_empty((len(images), 2, 3, 3, 28, 28))  # filled in below
     for y in range(3):
         for x in range(3):
-            # At y = 2, the slice starts one row below the top of the image: a shift up by 1.
+            # Row 1 of padded is the image's top row. At y = 2, the slice starts at the row below
+            # it, so the image is shifted up.
             variants[:, :, y, x] = padded[:, :, y:y + 28, x:x + 28]
     return variants
 

@@ -132,7 +132,7 @@ def zero(layer: nn.Linear) -> None:
 
     The gradient of an output weight is (p - y) times the activation of its hidden unit. The
     activation is relu(0) = 0, so the output weights do not move. The gradient that comes back to a
-    hidden unit is multiplied by the unit's output weights. These are 0, so the hidden weights and
+    hidden unit is multiplied by the unit's outgoing weights. These are 0, so the hidden weights and
     biases do not move either. Only the output biases change. They learn how frequent each class is.
     All ten are about equally frequent, so each gets probability 1/10, and the loss stays at
     ln 10 = 2.303.
