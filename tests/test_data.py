@@ -59,11 +59,12 @@ def test_the_classes_are_in_the_order_of_the_labels():
 def large() -> Iterator[SimpleNamespace]:
     """60,000 images to train on, 10,000 to test on, their labels, and the directory of the files.
 
-    download.py accepts only files with the right hashes. From here to the end of this file, these
-    are the hashes of the large files.
+    download.py accepts only files with the right hashes. Until the tests of this file end, it has
+    the hashes of the large files.
     """
     images = noise_images(70_000)
-    # 55,000 and 60,000 are not multiples of 7, so the labels of a wrong part would be different.
+    # The labels count from 0 to 6 again and again. 55,000 and 60,000 are not multiples of 7, so
+    # val and test start with other labels than train, and a split from a wrong place is noticed.
     labels = torch.arange(70_000) % 7
     files = {
         "train-images-idx3-ubyte": idx_file(images[:60_000]),
@@ -94,7 +95,7 @@ def assert_split(split: str, splits: dict, large: SimpleNamespace, start: int, e
 
 
 def test_each_split_is_its_part_of_the_data_set(splits, large):
-    """In order: 60,000 training images, then 10,000 test images. train and val share none."""
+    """large.images are the 60,000 training images, then the 10,000 test images."""
     assert_split("train", splits, large, 0, 55_000)
     assert_split("train_clean", splits, large, 0, 10_000)
     assert_split("val", splits, large, 55_000, 60_000)
@@ -189,7 +190,7 @@ def epoch_of(images: torch.Tensor, augment: bool) -> tuple[torch.Tensor, torch.T
 
 
 def test_an_epoch_is_a_random_permutation_given_by_the_seed():
-    """It is the same with augmentation as without."""
+    """It is the same with and without augmentation."""
     for augment in False, True:
         torch.manual_seed(7)
         _, labels = epoch_of(noise_images(300), augment)
@@ -205,16 +206,19 @@ def test_the_last_batch_is_what_remains():
 
 
 def test_each_label_stays_with_its_image():
-    """Image i has brightness i everywhere. No shift can change its middle pixel."""
+    """All pixels of image i have the value i. Sorted by it, the labels must be 0, 1, 2, ..., 199.
+
+    No shift can change the pixel in the middle.
+    """
     images = torch.arange(200, dtype=torch.uint8).view(200, 1, 1).repeat(1, 28, 28)
     for augment in False, True:
         shuffled, labels = epoch_of(images, augment)
-        by_brightness = shuffled[:, 14, 14].argsort()
-        assert labels[by_brightness].tolist() == list(range(200)), f"augment={augment}"
+        by_value = shuffled[:, 14, 14].argsort()
+        assert labels[by_value].tolist() == list(range(200)), f"augment={augment}"
 
 
 def test_the_network_gets_pixels_from_0_to_1_as_float32():
-    every_value = (torch.arange(784) % 256).byte().view(1, 28, 28).repeat(10, 1, 1)  # ten images
+    every_value = (torch.arange(784) % 256).byte().view(1, 28, 28)  # an image with 0 to 255
     for augment in False, True:
         images, _ = epoch_of(every_value, augment)
         assert_equal(images.unique(), torch.arange(256) / 255, f"pixels, augment={augment}")
@@ -271,17 +275,18 @@ def test_all_18_variants_of_an_image_are_equally_likely():
     indices = torch.full((18_000,), 1)  # a batch of image 1, repeated 18,000 times
     counts = data.draw_variants(variants, indices).flatten().bincount(minlength=54)
     expected = 18 * [0] + 18 * [1_000] + 18 * [0]
-    assert counts.tolist() == pytest.approx(expected, rel=0.15)  # 150 is 5 standard deviations
+    # From 850 to 1,150: one standard deviation is 31.
+    assert counts.tolist() == pytest.approx(expected, rel=0.15)
 
 
-def test_augmentation_does_not_change_the_clean_images():
-    """In load_splits(), train_clean is a view of train, so a change would affect it."""
+def test_augmentation_leaves_the_original_images_unchanged():
+    """In load_splits(), train_clean shares memory with train, so a change would affect it."""
     images = noise_images(300)
     epoch_of(images, augment=True)
     assert_equal(images, noise_images(300), "images")
 
 
-def test_the_draws_of_an_epoch_are_the_order_then_mirror_y_and_x_for_each_batch():
+def test_an_epoch_draws_the_order_and_then_mirror_y_and_x_per_batch():
     """With the same draws in another order, a seed would not give the README's numbers."""
     images = noise_images(200)
     variants = data.make_variants(images)
