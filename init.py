@@ -76,14 +76,14 @@ into each through a weight of its own, so by the chain rule
     dloss/dinput = weight_1 * dloss/dsum_1 + ... + weight_m * dloss/dsum_m    with m = fan_out
 
 This sum has the same form as the one above, with each dloss/dsum in place of an input. Treat them
-as given, too. (That is an approximation. They come from the later layers, but what those layers
-compute depends on these weights as well.) Then the same calculation gives
+as given, too. (That is an approximation: the weights of a layer change its sums, and with them all
+that later layers compute.) Then the same calculation gives
 
     average of (dloss/dinput)^2 = Var(weight) * fan_out * (mean square of the dloss/dsum)
 
-Without an activation function, each input is a sum of the previous layer, so dloss/dinput is the
-dloss/dsum of that layer. It is as large as the dloss/dsum of this layer if fan_out * Var(weight) is
-1.
+Without an activation function, each input is one of the previous layer's sums, so dloss/dinput is
+the gradient of that sum. So on average, the gradients keep their size from layer to layer if
+fan_out * Var(weight) = 1.
 
 For the forward pass, Var(weight) should be 1 / fan_in, and for the backward pass, 1 / fan_out. It
 cannot be both unless fan_in and fan_out are equal. xavier compromises: it takes 1 divided by the
@@ -106,7 +106,7 @@ this factor is
     xavier    1 / fan_in          1/2       1/2^20 of it is left, a millionth
     default   1 / (3 * fan_in)    1/6       1/6^20 of it is left, next to nothing
 
-That is without biases. But the mode default has random biases, and every layer adds new ones. So
+That is without biases. But the default mode has random biases, and every layer adds new ones. So
 after a few layers, the part of the activations that comes from the image has vanished, and the part
 that comes from the biases remains. It is the same for every image. So the output is almost the same
 for every image, too. Training can hardly change that: the last layers get inputs that say almost
@@ -134,8 +134,8 @@ def zero(layer: nn.Linear) -> None:
     activation is relu(0) = 0, so the output weights do not move. The gradient that comes back to a
     hidden unit is multiplied by the unit's outgoing weights. These are 0, so the hidden weights and
     biases do not move either. Only the output biases change. They learn how frequent each class is.
-    All ten are about equally frequent, so each gets probability 1/10, and the loss stays at
-    ln 10 = 2.303.
+    All ten are about equally frequent, so each gets a probability close to 1/10, and the loss stays
+    close to ln 10 = 2.303.
     """
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
