@@ -122,9 +122,9 @@ def shuffled_batches(
 # How it shows up in TensorBoard. Compared with the same run without augmentation, the curves
 # "loss/train" and "loss/train_clean" are higher, and the curve "loss/gap" is lower. (The gap is the
 # loss on val minus the loss on train_clean. It measures overfitting.) The accuracy on mirrored
-# improves in any case. The accuracy on val and test, which are not flipped, improves only if there
-# was enough overfitting to reduce. In the five runs there is too little. With only 1,000 training
-# images there is enough, as the README shows.
+# improves, because half of its images are flipped. The accuracy on val and test, which are not
+# flipped, improves only if there was enough overfitting to reduce. In the five runs there is too
+# little. With only 1,000 training images there is enough, as the README shows.
 
 
 def make_variants(images: Tensor) -> Tensor:

@@ -75,9 +75,8 @@ into each through a weight of its own, so by the chain rule
 
     dloss/dinput = weight_1 * dloss/dsum_1 + ... + weight_m * dloss/dsum_m    with m = fan_out
 
-This sum has the same form as the one above, with each dloss/dsum in place of an input. Treat them
-as given, too. (That is an approximation: the weights of a layer change its sums, and with them all
-that later layers compute.) Then the same calculation gives
+This sum has the same form as the one above, with each dloss/dsum in place of an input. If we assume
+that these are independent of the weights, as the authors of kaiming do, the same calculation gives
 
     average of (dloss/dinput)^2 = Var(weight) * fan_out * (mean square of the dloss/dsum)
 
@@ -95,7 +94,7 @@ the average of sum^2, and ReLU removes this half. kaiming makes up for it by dou
 of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, a gradient passes only where
 the sum is positive, so ReLU halves the mean square of the gradients as well. Doubling the variance
 from 1 / fan_out to 2 / fan_out would make up for that. If fan_in and fan_out are equal, as between
-two hidden layers, one variance does both.
+two hidden layers, one variance does both. If they differ, kaiming takes 2 / fan_in.
 
 To summarise: with ReLU, the mean square of the inputs is multiplied by fan_in * Var(weight) / 2
 from each hidden layer to the next. Between layers with the same number of units, fan_in = fan_out,

@@ -58,7 +58,7 @@ def train_epoch(model: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
         # recorded, and adds it to parameter.grad.
         loss.backward()
         optimizer.step()  # parameter -= learning_rate * parameter.grad
-        # The batch's mean loss is weighted by the batch size, because the last batch is smaller.
+        # The batch's mean loss is weighted by the batch size: the last batch may be smaller.
         # Without detach(), total_loss would keep the recorded operations of all batches in memory.
         total_loss += loss.detach() * len(labels)
         n += len(labels)
@@ -93,7 +93,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the scheduler
     # divides the learning rate by 10 after three epochs in a row without a new minimum of loss/val.
-    # Then it starts counting again. (--patience N means N + 1 such epochs. N is 2 by default.)
+    # Then it starts counting again. (--patience N means N + 1 such epochs; N is 2 by default. A
+    # minimum counts as new if it is lower by more than 0.01%.)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
