@@ -81,8 +81,8 @@ that these are independent of the weights, as the authors of kaiming do, the sam
     average of (dloss/dinput)^2 = Var(weight) * fan_out * (mean square of the dloss/dsum)
 
 Without an activation function, each input is one of the previous layer's sums, so dloss/dinput is
-the gradient of that sum. So on average, the gradients keep their size from layer to layer if
-fan_out * Var(weight) = 1.
+the dloss/dsum of the previous layer. So on average, the gradients keep their size from layer to
+layer if fan_out * Var(weight) = 1.
 
 For the forward pass, Var(weight) should be 1 / fan_in, and for the backward pass, 1 / fan_out. It
 cannot be both unless fan_in and fan_out are equal. xavier compromises: it takes 1 divided by the
