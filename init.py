@@ -17,12 +17,12 @@ properties of the initial weights matter.
 
 Symmetry
 
-Without dropout, hidden units with the same incoming weights and bias compute the same number. If
-their outgoing weights are the same as well, they have the same effect on the loss. So they get the
-same gradients and remain identical to each other. A layer of 100 such units can do no more than a
-single unit. This happens if all weights start at one value, and all biases at one value. Random
-weights make the units different from the start. (The constant 0 is the worst of all: with it, no
-weight changes at all. See zero().)
+Hidden units with the same incoming weights and bias compute the same number. If their outgoing
+weights are the same as well, they have the same effect on the loss. So they get the same gradients
+and remain identical to each other (unless dropout drops one and not the other). A layer of 100 such
+units can do no more than a single unit. This happens if all weights start at one value, and all
+biases at one value. Random weights make the units different from the start. (The constant 0 is the
+worst of all: with it, no weight changes at all. See zero().)
 
 
 Size
@@ -51,10 +51,10 @@ square of the sum is
             +  2 * weight_1 * weight_2 * input_1 * input_2
 
 Now imagine drawing the weights again and again, and averaging sum^2 over the draws. The average of
-weight^2 is the variance of the weights, because their mean is 0. The last term averages to 0: any
-value of weight_1 and its negative are equally likely, whatever weight_2 is, and give this term
-opposite signs. So the average of sum^2 is Var(weight) * (input_1^2 + input_2^2). With fan_in inputs
-instead of two, it is
+weight^2 is the variance of the weights, because their mean is 0. The last term averages to 0: it
+takes each value as often as its negative, because weight_1 is as likely to be 0.1 as -0.1, for
+example, whatever weight_2 is. So the average of sum^2 is Var(weight) * (input_1^2 + input_2^2).
+With fan_in inputs instead of two, it is
 
     average of sum^2 = Var(weight) * (input_1^2 + ... + input_n^2)
                      = Var(weight) * fan_in * (mean square of the inputs)
@@ -76,7 +76,8 @@ into each through a weight of its own, so by the chain rule
     dloss/dinput = weight_1 * dloss/dsum_1 + ... + weight_m * dloss/dsum_m    with m = fan_out
 
 This sum has the same form as the one above, with each dloss/dsum in place of an input. If we assume
-that these are independent of the weights, as the authors of kaiming do, the same calculation gives
+that each dloss/dsum is independent of the weights (as He et al. 2015 do), the same calculation
+gives
 
     average of (dloss/dinput)^2 = Var(weight) * fan_out * (mean square of the dloss/dsum)
 

@@ -92,9 +92,9 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
     criterion = nn.CrossEntropyLoss()  # contains the softmax
     optimizer = torch.optim.SGD(model.parameters(), lr=args.lr)  # plain SGD, without momentum
     # When loss/val stops falling, smaller steps usually bring it down further. So the scheduler
-    # divides the learning rate by 10 after three epochs in a row without a new minimum of loss/val.
-    # Then it starts counting again. (--patience N means N + 1 such epochs; N is 2 by default. A
-    # minimum counts as new if it is lower by more than 0.01%.)
+    # counts the epochs in a row without a new minimum of loss/val. When there are more of them than
+    # `patience`, it divides the learning rate by 10 and starts counting again. (A minimum counts as
+    # new if it is lower by more than 0.01%.)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.1, patience=args.patience)
 
