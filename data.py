@@ -143,8 +143,8 @@ def make_variants(images: Tensor) -> Tensor:
     variants = images.new_empty((len(images), 2, 3, 3, 28, 28))  # filled in below
     for y in range(3):
         for x in range(3):
-            # Row 1 of padded is the image's top row. At y = 2, the slice starts at the row below
-            # it, so the image is shifted up.
+            # The image is in rows 1 to 28 of padded. At y = 2, rows 2 to 29 are taken: the top row
+            # of the image is cut off, and the other rows move up.
             variants[:, :, y, x] = padded[:, :, y:y + 28, x:x + 28]
     return variants
 

@@ -70,20 +70,19 @@ xavier is made for layers without an activation function, or with one that hardl
 numbers, like tanh. There the sums are the next layer's inputs, and they keep their size if
 fan_in * Var(weight) = 1.
 
-In the backward pass, the gradient of an input is a sum as well. The input feeds into fan_out units,
-into each through a weight of its own, so by the chain rule
+The backward pass computes the gradients of a layer's inputs from the gradients of its sums. An
+input feeds into fan_out units, into each through a weight of its own, so by the chain rule
 
     dloss/dinput = weight_1 * dloss/dsum_1 + ... + weight_m * dloss/dsum_m    with m = fan_out
 
-This sum has the same form as the one above, with each dloss/dsum in place of an input. If we assume
+This has the same form as the sum above, with each dloss/dsum in place of an input. If we assume
 that each dloss/dsum is independent of the weights (as He et al. 2015 do), the same calculation
 gives
 
     average of (dloss/dinput)^2 = Var(weight) * fan_out * (mean square of the dloss/dsum)
 
-Without an activation function, each input is one of the previous layer's sums, so dloss/dinput is
-the dloss/dsum of the previous layer. So on average, the gradients keep their size from layer to
-layer if fan_out * Var(weight) = 1.
+So on average, the gradients of the inputs are as large as those of the sums if
+fan_out * Var(weight) = 1. Without an activation function, there is nothing else on the way back.
 
 For the forward pass, Var(weight) should be 1 / fan_in, and for the backward pass, 1 / fan_out. It
 cannot be both unless fan_in and fan_out are equal. xavier compromises: it takes 1 divided by the
@@ -93,13 +92,14 @@ kaiming is made for ReLU, which sets negative sums to 0. For every draw of a uni
 draw with all signs flipped is equally likely, and gives -sum. So negative sums contribute half of
 the average of sum^2, and ReLU removes this half. kaiming makes up for it by doubling the variance
 of the weights, from 1 / fan_in to 2 / fan_in. In the backward pass, a gradient passes only where
-the sum is positive, so ReLU halves the mean square of the gradients as well. Doubling the variance
-from 1 / fan_out to 2 / fan_out would make up for that. If fan_in and fan_out are equal, as between
-two hidden layers, one variance does both. If they differ, kaiming takes 2 / fan_in.
+the sum is positive, so ReLU sets about half of the gradients to 0 and halves their mean square.
+Doubling the variance from 1 / fan_out to 2 / fan_out would make up for that. If fan_in and fan_out
+are equal, as between two hidden layers, one variance is right for both passes. If they differ,
+kaiming takes 2 / fan_in.
 
-To summarise: with ReLU, the mean square of the inputs is multiplied by fan_in * Var(weight) / 2
-from each hidden layer to the next. Between layers with the same number of units, fan_in = fan_out,
-this factor is
+To summarise: with ReLU, which removes half, the mean square of the inputs is multiplied by fan_in *
+Var(weight) / 2 from each hidden layer to the next. Between layers with the same number of units,
+fan_in = fan_out, this factor is
 
     mode      Var(weight)         factor    after 20 such layers
     kaiming   2 / fan_in          1         the mean square is still the same

@@ -116,8 +116,8 @@ def train(args: argparse.Namespace) -> list[dict[str, float]]:
         settings = settings_of(args)  # the flags that define the experiment
         log_settings(writer, settings, args.device, args.threads, len(history))
         if not history:
-            # Log a batch of 64 training images. Seeding again makes them the same images in all
-            # runs with this seed: by now, some initialisations have drawn more random numbers.
+            # Log a batch of 64 training images. Some initialisations have drawn more random numbers
+            # than others. Seeding again makes all runs with this seed log the same images.
             torch.manual_seed(args.seed)
             inputs, _ = next(shuffled_batches(images, labels, 64, variants))
             log_start(writer, model, inputs)

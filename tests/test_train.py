@@ -83,7 +83,8 @@ def train_by_hand(flags: list[str]) -> tuple[list, list[dict]]:
     At most four epochs, so that the learning rate stays the same: with patience 2, epoch 5 is the
     first in which it can be lower.
     """
-    # Without --resume, parse_args() refuses a directory that contains a run.
+    # Nothing is resumed here, but without --resume, parse_args() refuses the flags of a run that
+    # exists.
     args = train.parse_args([*flags, "--resume"])
     splits = splits_of(args.examples)
     images, labels = splits["train"]
@@ -209,7 +210,10 @@ def test_measuring_tracks_no_gradients():
 
 
 def rates(monkeypatch, *flags, **losses) -> list[float]:
-    """Return the learning rate of each epoch of a run that takes its losses from these lists."""
+    """Return the learning rate of each epoch of a run that takes its losses from these lists.
+
+    It does not train: dictate_losses() hands out the losses.
+    """
     dictate_losses(monkeypatch, **losses)
     epochs = len(next(iter(losses.values())))
     log_dir = "run" + "".join(map(str, flags))  # each run of a test needs its own
