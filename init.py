@@ -97,9 +97,9 @@ Doubling the variance from 1 / fan_out to 2 / fan_out would make up for that. If
 are equal, as between two hidden layers, one variance is right for both passes. If they differ,
 kaiming takes 2 / fan_in.
 
-To summarise: with ReLU, which removes half, the mean square of the inputs is multiplied by fan_in *
-Var(weight) / 2 from each hidden layer to the next. Between layers with the same number of units,
-fan_in = fan_out, this factor is
+To summarise: with ReLU, which removes half, the mean square of the inputs is multiplied by
+fan_in * Var(weight) / 2 from each hidden layer to the next. Between layers with the same number of
+units, fan_in = fan_out, this factor is
 
     mode      Var(weight)         factor    after 20 such layers
     kaiming   2 / fan_in          1         the mean square is still the same
